@@ -1,0 +1,82 @@
+"""What a training step costs: ours against stock Keras, masked against dense, and one mask update.
+
+    .venv/bin/python benchmarks/train_step.py
+
+ResNet-20, batch 128, 32x32 images held in memory. Prints ratios of times measured in turn in one process.
+"""
+
+import argparse
+import statistics
+
+from ratios_of_times import interleaved_seconds, ratio_line
+
+STEPS = 10  # in one call, as in training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=12)
+    rounds = parser.parse_args().rounds
+
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from compressors.graph import prunable_kernels
+    from compressors.masks import MaskSet
+    from compressors.policies import FixedMasks, Policy
+    from learners.training import TrainStep
+    from nets.resnet import build_resnet
+
+    def loss(labels, logits):
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(128, 32, 32, 3)).astype("float32")
+    labels = generator.integers(0, 10, 128).astype("int32")
+    batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    rates = np.full(STEPS, 0.01)
+
+    def ours(masked: bool):
+        keras.utils.set_random_seed(0)
+        model = build_resnet(20, 10)
+        optimizer = keras.optimizers.SGD(0.0, momentum=0.9)
+        masks = MaskSet(prunable_kernels(model))
+        step = TrainStep(model, optimizer, loss, FixedMasks(masks) if masked else Policy(), weight_decay=2e-4)
+        iterator = iter(batches)
+        return lambda: step.run(iterator, rates), masks, optimizer
+
+    def stock():
+        keras.utils.set_random_seed(0)
+        model = build_resnet(20, 10, batch_norm=keras.layers.BatchNormalization)
+        model.compile(
+            keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        return lambda: model.fit(batches, steps_per_epoch=STEPS, verbose=0)
+
+    dense, _, _ = ours(masked=False)
+    masked, masks, optimizer = ours(masked=True)
+    halves = {kernel.path: 0.5 for kernel in masks.kernels}
+    masks.update(halves, optimizer=optimizer)
+    seconds = interleaved_seconds(
+        {
+            "dense": dense,
+            "stock": stock(),
+            "masked": masked,
+            "update": lambda: masks.update(halves, optimizer=optimizer),
+        },
+        rounds,
+        warm_up=2,
+    )
+    per_step = [value / STEPS for value in seconds["dense"]]
+    print(
+        f"ResNet-20, batch 128, {rounds} rounds of {STEPS} steps; dense step {statistics.median(per_step) * 1e3:.0f} ms"
+    )
+    print(f"{'ratio of times':<44} median (min to max)")
+    print(ratio_line("dense step / stock Keras fit step", seconds["dense"], seconds["stock"], 0.72))
+    print(ratio_line("masked step / dense step", seconds["masked"], seconds["dense"], 1.02))
+    print(ratio_line("mask update of all layers / dense step", seconds["update"], per_step, 0.07))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""A layer's pruning path: the layer pruned step by step from dense to nearly empty, re-solved after every step.
+
+At each level the lowest-scored survivors of the level before are removed and the rest are fitted to the dense layer's
+output by masked least squares, warm-started. So the masks are nested, and one order of removal describes all of them.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from compressors.masks import lowest_mask
+from compressors.ratios import num_removed
+from compressors.regression import as_matrix, conjugate_gradients, damped, damping_of, output_energy
+from utils.errors import InputError
+
+DENSITIES = 0.9 ** np.arange(56)  # the fraction kept at each level, dense first
+SCORES = ("input_norm", "magnitude")
+
+
+class PruningPath(NamedTuple):
+    """One layer's weights at K levels, without the zeros.
+
+    removal_order: [n] int32, flat indices of the kernel, first removed first; survivors of the last level by score.
+    removed: [K] int64, how many of them are removed at each level, increasing.
+    values: [sum of n - removed] float32, level by level the survivors' weights, each level in removal order.
+    errors: [K] float32, relative errors ||X W0 - X W||^2 / ||X W0||^2, never falling from one level to the next.
+    shape: of the kernel.
+    """
+
+    removal_order: np.ndarray
+    removed: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray
+    shape: tuple[int, ...]
+
+    def weights(self, level: int) -> np.ndarray:
+        """The kernel at one level, zeros and all."""
+        flat = np.zeros(len(self.removal_order), np.float32)
+        flat[self.removal_order[self.removed[level] :]] = self.level_values(level)
+        return flat.reshape(self.shape)
+
+    def level_values(self, level: int) -> np.ndarray:
+        """The survivors' weights of one level in removal order."""
+        return np.split(self.values, np.cumsum(len(self.removal_order) - self.removed)[:-1])[level]
+
+
+def input_scores(gram: tf.Tensor, score: str) -> tf.Tensor:
+    """The factor [d, 1] that makes a weight's score of its magnitude: its input's norm sqrt(H_jj), or 1.
+
+    Weight times input norm: Sun et al. 2024, "Wanda".
+    """
+    if score not in SCORES:
+        raise InputError(f"the path's score must be one of {', '.join(SCORES)}. Received: {score!r}")
+    diagonal = tf.linalg.diag_part(gram)[:, None]
+    return tf.sqrt(diagonal) if score == "input_norm" else tf.ones_like(diagonal)
+
+
+def build_path(
+    gram: np.ndarray,
+    kernel: np.ndarray,
+    densities: Sequence[float] = DENSITIES,
+    iterations: int = 6,
+    score: str = "input_norm",
+) -> PruningPath:
+    """The pruning path of one layer; exactly `num_removed(1 - density, size)` weights are removed at each level.
+
+    Args:
+        gram: H = X'X [d, d] of the layer's inputs.
+        kernel: the dense kernel, HWIO or (in, out), with d inputs to each output unit.
+        densities: the fractions kept, from 1 downwards.
+        iterations: conjugate-gradient iterations at each level.
+        score: "input_norm" or "magnitude".
+
+    Raises:
+        InputError: the Gram matrix or the kernel is not finite, or the densities do not fall from 1.
+    """
+    if not (np.isfinite(gram).all() and np.isfinite(kernel).all()):
+        raise InputError("a pruning path needs finite weights and inputs. Received: NaN or infinity")
+    if densities[0] != 1 or np.any(np.diff(densities) >= 0) or densities[-1] < 0:
+        raise InputError(f"densities must fall from 1 towards 0. Received: {densities}")
+    removed = np.array([num_removed(1 - density, kernel.size) for density in densities])
+    gram, matrix = tf.constant(gram, tf.float32), tf.constant(as_matrix(kernel), tf.float32)
+    problem = Problem(gram, matrix, tf.zeros_like(matrix), tf.zeros(()), output_energy(gram, matrix))
+    steps = walk(problem, input_scores(gram, score), removed, iterations)
+    order = np.lexsort((steps.removal_scores.numpy().ravel(), steps.removal_levels.numpy().ravel()))
+    rank = inverse_permutation(order)
+    values, ends = [], np.cumsum(kernel.size - removed)[:-1]
+    for count, survivors in zip(removed, np.split(steps.values.numpy(), ends), strict=True):
+        flat = np.zeros(kernel.size, np.float32)
+        flat[rank >= count] = survivors
+        values.append(flat[order[count:]])
+    # A level that its few iterations leave above its optimum can be followed by one with a smaller error: the running
+    # maximum keeps the errors ordered and on the safe side.
+    errors = np.maximum.accumulate(np.maximum(steps.errors.numpy(), 0))
+    return PruningPath(order.astype(np.int32), removed, np.concatenate(values), errors, tuple(kernel.shape))
+
+
+class Problem(NamedTuple):
+    """A layer to be pruned, as the quadratic ||Y - X W||^2 of its weights W around the dense ones W0 [d, c].
+
+    gram: H = X'X [d, d].
+    kernel: W0 [d, c].
+    offset: X'(Y - X W0) [d, c]; 0 where Y is the dense layer's output for the same inputs X.
+    base: ||Y - X W0||^2, the error of the dense kernel.
+    energy: ||Y||^2, what relative errors are relative to.
+    """
+
+    gram: tf.Tensor
+    kernel: tf.Tensor
+    offset: tf.Tensor
+    base: tf.Tensor
+    energy: tf.Tensor
+
+
+class Walk(NamedTuple):
+    """What `walk` found: the last level's weights [d, c] and of all K levels the errors [K] and the survivors' values.
+
+    `values` has level after level the survivors in flat order; `removal_levels` [d, c] int32 is the level at which a
+    weight went (K: never) and `removal_scores` [d, c] its score then (the survivors': at the end).
+    """
+
+    weights: tf.Tensor
+    errors: tf.Tensor
+    values: tf.Tensor
+    removal_levels: tf.Tensor
+    removal_scores: tf.Tensor
+
+
+def walk(problem: Problem, score_scale: tf.Tensor, removed: Sequence[int], iterations: int) -> Walk:
+    """Prunes a layer level by level: `removed` [K] says how many weights are gone at each.
+
+    Compiled once for all shapes, with the loop over the levels in the graph.
+    """
+    return _compiled_walk(iterations)(problem, score_scale, tf.constant(removed, tf.int32))
+
+
+@functools.cache
+def _compiled_walk(iterations: int) -> Callable:
+    matrix, scalar = tf.TensorSpec([None, None]), tf.TensorSpec([])
+
+    @tf.function(
+        input_signature=[
+            Problem(matrix, matrix, matrix, scalar, scalar),
+            tf.TensorSpec([None, 1]),
+            tf.TensorSpec([None], tf.int32),
+        ]
+    )
+    def compiled(problem, score_scale, removed):
+        levels = tf.size(removed)
+        damping, hessian = damping_of(problem.gram), damped(problem.gram)
+        weights, alive = problem.kernel, tf.ones_like(problem.kernel, tf.bool)
+        removal_levels = tf.fill(tf.shape(weights), levels)
+        removal_scores = tf.zeros_like(weights)
+        errors = tf.TensorArray(tf.float32, levels)
+        values = tf.TensorArray(tf.float32, levels, infer_shape=False, element_shape=[None])
+        for level in tf.range(levels):
+            score = tf.where(alive, tf.abs(weights) * score_scale, -1.0)
+            mask = lowest_mask(score, removed[level])  # those removed before have the score -1 and go first
+            removing = alive & (mask == 0)
+            removal_levels = tf.where(removing, level, removal_levels)
+            removal_scores = tf.where(removing, score, removal_scores)
+            alive = mask > 0
+            weights = weights * mask
+            residual = problem.offset + tf.matmul(hessian, problem.kernel - weights)
+            weights, residual = conjugate_gradients(hessian, residual, mask, weights, iterations)
+            change = problem.kernel - weights
+            error = problem.base + tf.reduce_sum(change * (residual + problem.offset - damping * change))
+            errors = errors.write(level, tf.math.divide_no_nan(error, problem.energy))
+            values = values.write(level, tf.boolean_mask(weights, alive))
+        removal_scores = tf.where(alive, tf.abs(weights) * score_scale, removal_scores)
+        return Walk(weights, errors.stack(), values.concat(), removal_levels, removal_scores)
+
+    return compiled
+
+
+def inverse_permutation(permutation: np.ndarray) -> np.ndarray:
+    """The place of each index in `permutation`."""
+    inverse = np.empty_like(permutation)
+    inverse[permutation] = np.arange(len(permutation), dtype=permutation.dtype)
+    return inverse

@@ -1,0 +1,255 @@
+"""Layer-wise regression: after pruning, a layer's remaining weights are re-fitted to the outputs of the dense layer.
+
+With X [rows, d] the layer's input patches and W0 [d, c] its dense kernel, the pruned kernel is
+argmin over W of ||X W0 - X (W * M)||^2 for the 0/1 mask M, as He et al. 2017 and 2018 (AMC) do it for channels.
+The closed form needs of X only the Gram matrix H = X'X, collected once; the classical form runs Adam on X itself.
+"""
+
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from compressors.graph import is_prunable, prunable_layers, run_graph
+from utils.errors import InputError
+
+DAMPING = 1e-4  # share of the mean diagonal that is added to a Gram matrix: dead inputs make it singular
+MAX_POSITIONS = 256  # output positions used of an image; the neighbours of a position say nearly the same
+CHUNK = 32  # images whose patches are held at once; larger blocks leave the allocator's cache and the processor's
+
+
+def as_matrix(kernel: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
+    """A kernel HWIO or (in, out) as [d, c], its rows in the order of the columns of `input_patches`."""
+    if isinstance(kernel, np.ndarray):
+        return kernel.reshape(-1, kernel.shape[-1])
+    return tf.reshape(kernel, [-1, kernel.shape[-1]])
+
+
+def input_patches(layer: keras.Layer, inputs: tf.Tensor, max_positions: int | None = None) -> tf.Tensor:
+    """The inputs [rows, d] of each output position of a Conv2D or Dense layer: patches @ as_matrix(kernel) = outputs.
+
+    Args:
+        layer: a Dense, or an ungrouped channels-last Conv2D with any strides, dilation and padding.
+        inputs: what the layer receives, [B, ..., features] or [B, H, W, C].
+        max_positions: at most so many output positions of each image, on a regular grid; None: all.
+
+    Raises:
+        InputError: the layer is of another kind.
+    """
+    inputs, strides = _sampled_inputs(layer, inputs, max_positions)
+    if _is_pointwise(layer):
+        return tf.reshape(inputs[:, :: strides[0], :: strides[1]] if strides else inputs, [-1, inputs.shape[-1]])
+    height, width = layer.kernel_size
+    patches = tf.image.extract_patches(
+        inputs, [1, height, width, 1], [1, *strides, 1], [1, *layer.dilation_rate, 1], padding="VALID"
+    )
+    return tf.reshape(patches, [-1, patches.shape[-1]])
+
+
+def linear_outputs(
+    layer: keras.Layer, inputs: tf.Tensor, kernel: tf.Tensor, max_positions: int | None = None
+) -> tf.Tensor:
+    """`input_patches(layer, inputs, max_positions) @ as_matrix(kernel)` [rows, c] without making the patches."""
+    if _is_pointwise(layer):
+        return input_patches(layer, inputs, max_positions) @ as_matrix(kernel)
+    inputs, strides = _sampled_inputs(layer, inputs, max_positions)
+    outputs = tf.nn.conv2d(inputs, kernel, strides, padding="VALID", dilations=layer.dilation_rate)
+    return tf.reshape(outputs, [-1, outputs.shape[-1]])
+
+
+def collect_grams(
+    model: keras.Model, batches: Iterable[np.ndarray | tf.Tensor], max_positions: int | None = MAX_POSITIONS
+) -> dict[str, np.ndarray]:
+    """H = X'X of every prunable layer from one pass of the network in inference mode.
+
+    About 300 images give the pruning paths what they need; more changed nothing that could be measured.
+
+    Args:
+        model: a functional model with one input.
+        batches: image batches [B, H, W, C] of one image shape; batches of any size, walked in chunks.
+        max_positions: output positions used of an image, see `input_patches`.
+
+    Returns:
+        kernel path -> [d, d] float32. A layer used in several places sums over them.
+
+    Raises:
+        InputError: the model is not functional, has a layer in channels-first format, or there is no image.
+    """
+    paths = [layer.kernel.path for layer in prunable_layers(model)]
+
+    def grams_of(images: tf.Tensor) -> list[tf.Tensor]:
+        grams = {}
+
+        def call(layer, args, kwargs):
+            if is_prunable(layer):
+                patches = input_patches(layer, args[0], max_positions)
+                gram = tf.matmul(patches, patches, transpose_a=True)
+                grams[layer.kernel.path] = grams.get(layer.kernel.path, 0.0) + gram
+            return layer(*args, **kwargs)
+
+        run_graph(model, images, call)
+        return [grams[path] for path in paths]
+
+    compiled, sums = None, None
+    for batch in batches:
+        for first in range(0, len(batch), CHUNK):
+            chunk = tf.convert_to_tensor(batch[first : first + CHUNK])
+            compiled = compiled or tf.function(grams_of, [tf.TensorSpec([None, *chunk.shape[1:]], chunk.dtype)])
+            grams = compiled(chunk)
+            sums = grams if sums is None else [total + gram for total, gram in zip(sums, grams, strict=True)]
+    if sums is None:
+        raise InputError("the Gram matrices need at least one image. Received: no batch")
+    return {path: gram.numpy() for path, gram in zip(paths, sums, strict=True)}
+
+
+def damped(gram: tf.Tensor) -> tf.Tensor:
+    """H + DAMPING * mean(diag H) * I."""
+    return gram + damping_of(gram) * tf.eye(tf.shape(gram)[0], dtype=gram.dtype)
+
+
+def damping_of(gram: tf.Tensor) -> tf.Tensor:
+    """DAMPING * mean(diag H), the scalar that `damped` adds."""
+    return DAMPING * tf.reduce_mean(tf.linalg.diag_part(gram))
+
+
+def conjugate_gradients(
+    damped_gram: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor, iterations: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Improves every column of W within its mask: `iterations` steps of conjugate gradients on the normal equations.
+
+    Args:
+        damped_gram: Hd [d, d].
+        residual: T - Hd W [d, c], unmasked, where T is Hd W0 (or, with other inputs than the target's, X'Y).
+        mask: [d, c], 1 where a weight is kept.
+        weights: W [d, c], zero outside the mask.
+        iterations: an int is unrolled into the graph, a tensor becomes a loop.
+
+    Returns:
+        The new weights and their residual T - Hd W, so that an error needs no further matrix product.
+    """
+    gradient = mask * residual
+    direction, square = gradient, tf.reduce_sum(gradient * gradient, 0)
+    for _ in range(iterations):
+        product = tf.matmul(damped_gram, direction)
+        # direction is zero outside the mask, and so is its part of the sum; 0/0 is a column that is solved or empty.
+        step = tf.math.divide_no_nan(square, tf.reduce_sum(direction * product, 0))
+        weights += step * direction
+        residual -= step * product
+        gradient = mask * residual
+        square, previous = tf.reduce_sum(gradient * gradient, 0), square
+        direction = gradient + tf.math.divide_no_nan(square, previous) * direction
+    return weights, residual
+
+
+@tf.function(reduce_retracing=True)
+def masked_least_squares(
+    gram: tf.Tensor, kernel: tf.Tensor, mask: tf.Tensor, start: tf.Tensor, iterations: tf.Tensor
+) -> tf.Tensor:
+    """argmin over W of ||X W0 - X (W * M)||^2, damped, for all columns at once by conjugate gradients.
+
+    Args:
+        gram: H = X'X [d, d].
+        kernel: W0 [d, c].
+        mask: M [d, c] of zeros and ones.
+        start: [d, c], where the iteration begins.
+        iterations: scalar int32 tensor; the exact solution needs at most d, a good one about 10.
+    """
+    hessian, start = damped(gram), start * mask
+    return conjugate_gradients(hessian, tf.matmul(hessian, kernel - start), mask, start, iterations)[0]
+
+
+@tf.function(reduce_retracing=True)
+def relative_error(gram: tf.Tensor, kernel: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """||X W0 - X W||^2 / ||X W0||^2 from H = X'X; 0 where the dense layer's output is 0 everywhere."""
+    return tf.math.divide_no_nan(output_energy(gram, kernel - weights), output_energy(gram, kernel))
+
+
+def output_energy(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """||X W||^2 = sum(W * HW)."""
+    return tf.reduce_sum(weights * tf.matmul(gram, weights))
+
+
+@tf.function(
+    input_signature=[tf.TensorSpec([None, None])] * 4
+    + [tf.TensorSpec([], tf.int32), tf.TensorSpec([]), tf.TensorSpec([], tf.int32)]
+)
+def regress_by_adam(
+    inputs: tf.Tensor,
+    targets: tf.Tensor,
+    kernel: tf.Tensor,
+    mask: tf.Tensor,
+    num_iterations: tf.Tensor,
+    learning_rate: tf.Tensor,
+    batch_rows: tf.Tensor,
+) -> tf.Tensor:
+    """Adam (Kingma & Ba 2015) on the layer's output error ||Y - X~ (W * M)||^2 / ||Y||^2 of mini-batches of rows.
+
+    The classical regression; `masked_least_squares` finds its limit at a fraction of the cost. Compiled once.
+
+    Args:
+        inputs: X~ [rows, d], the patches of the inputs that the layer has in the pruned network.
+        targets: Y [rows, c], the dense layer's outputs, before bias and activation.
+        kernel: [d, c], where the iteration begins (times the mask).
+        mask: M [d, c] of zeros and ones.
+        num_iterations: steps; step i takes the i-th `batch_rows` rows, again from the first when they are used up.
+        learning_rate: of Adam, with its usual decay rates 0.9 and 0.999.
+        batch_rows: rows of a mini-batch; all rows where there are fewer.
+
+    Returns:
+        The weights [d, c], zero outside the mask.
+    """
+    weights = kernel * mask
+    mean, square = tf.zeros_like(weights), tf.zeros_like(weights)
+    num_batches = tf.maximum(tf.shape(inputs)[0] // batch_rows, 1)
+    for iteration in tf.range(num_iterations):
+        first = iteration % num_batches * batch_rows
+        x, y = inputs[first : first + batch_rows], targets[first : first + batch_rows]
+        gradient = 2 * mask * tf.matmul(x, tf.matmul(x, weights) - y, transpose_a=True)
+        gradient = tf.math.divide_no_nan(gradient, tf.reduce_sum(y * y))
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient * gradient
+        step = tf.cast(iteration + 1, tf.float32)
+        weights -= learning_rate * (mean / (1 - 0.9**step)) / (tf.sqrt(square / (1 - 0.999**step)) + 1e-8)
+    return weights
+
+
+def _is_pointwise(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.Dense) or layer.kernel_size == (1, 1)
+
+
+def _sampled_inputs(
+    layer: keras.Layer, inputs: tf.Tensor, max_positions: int | None
+) -> tuple[tf.Tensor, tuple[int, int] | None]:
+    """The inputs, padded and cropped, and the strides by which windows without padding visit the sampled positions."""
+    if not is_prunable(layer):
+        raise InputError(
+            "layer-wise regression needs a Dense or an ungrouped Conv2D layer. "
+            f"Received: {layer.name!r} of class {type(layer).__name__}"
+        )
+    inputs = tf.cast(inputs, tf.float32)  # sums of squares need it where the network computes in half precision
+    if isinstance(layer, keras.layers.Dense):
+        return inputs, None
+    if layer.data_format != "channels_last":
+        raise InputError(
+            f"layer-wise regression needs channels_last layers. Received: {layer.name!r} in {layer.data_format}"
+        )
+    extents = [(size - 1) * rate + 1 for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+    sizes = inputs.shape[1:3]
+    if layer.padding == "same":
+        pads = [_same_padding(*geometry) for geometry in zip(sizes, extents, layer.strides, strict=True)]
+        if any(map(any, pads)):
+            inputs = tf.pad(inputs, [(0, 0), *pads, (0, 0)])
+    positions = [(size - e) // s + 1 for size, e, s in zip(inputs.shape[1:3], extents, layer.strides, strict=True)]
+    every = 1
+    while max_positions and np.prod([-(-count // every) for count in positions]) > max_positions:
+        every += 1
+    # The grid begins in the middle of its first cell, so that it is centred on the map.
+    top, left = ((min(every, count) - 1) // 2 * s for count, s in zip(positions, layer.strides, strict=True))
+    return inputs[:, top:, left:], tuple(every * stride for stride in layer.strides)
+
+
+def _same_padding(size: int, extent: int, stride: int) -> tuple[int, int]:
+    """What TensorFlow pads before and after one dimension for padding "SAME"."""
+    total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+    return total // 2, total - total // 2

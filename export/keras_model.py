@@ -1,0 +1,39 @@
+"""A model file for any Keras program: no class of ours is needed to load it."""
+
+from pathlib import Path
+
+import keras
+
+from utils.errors import InputError
+from utils.run_dir import write_atomically
+
+
+def save_plain_model(model: keras.Model, path: str | Path) -> None:
+    """Writes `model` to `path` (.keras) with stock batch norm layers in place of our own, outputs unchanged.
+
+    Raises:
+        InputError: a name that does not end in .keras.
+        RunError: the disk is full; an older file at `path` stays.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise InputError(f"The name of a model file must end in .keras. Received: {path}")
+    write_atomically(path, plain_model(model).save)
+
+
+def plain_model(model: keras.Model) -> keras.Model:
+    """A copy of a functional or sequential `model`, nested ones included, whose batch norm layers are all stock Keras.
+
+    Names (but that of an unnamed input), configurations and weights are the same. Layers of other classes are copied as
+    they are.
+    """
+    copy = keras.models.clone_model(model, clone_function=_plain_layer, recursive=True)
+    assert [v.path for v in copy.weights] == [v.path for v in model.weights], "the copy has other variables"
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _plain_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+    layer_class = keras.layers.BatchNormalization if is_batch_norm else type(layer)
+    return layer_class.from_config(layer.get_config())

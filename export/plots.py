@@ -1,0 +1,260 @@
+"""Pictures of a run as PNG files: the search, the ratio of each layer, the training.
+
+Each function writes one file, replaced as a whole; every title holds the data title, so that a picture of the embedded
+set is never taken for one of CIFAR-10. Colours are those of Okabe and Ito (2008), which colour-blind people can tell
+apart; shapes say the same as colours.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from utils.run_dir import write_atomically
+
+DPI = 120
+BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+PURPLE, SKY, GREY, LIGHT_GREY = "#cc79a7", "#56b4e9", "#8c8c8c", "#d9d9d9"
+AGENT = "agent"
+LABEL_GAP = 0.045  # least distance of two labels at the right of the search plot, as a share of its height
+
+
+def plot_search(
+    records: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    data_title: str,
+    finalists: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Writes the reward of each roll-out: the agent's, the other protocols' by name, the best so far, the finalists.
+
+    Roll-outs far below the protocols are drawn as triangles on the lower edge, so that the good ones can be told apart.
+
+    Args:
+        records: lines of `search.jsonl`: "index", "source" ("agent" or a protocol's name), "reward".
+        finalists: "index" (of the roll-out it was) and "reward" (when re-solved) of each; the best is the chosen one.
+    """
+    figure = _figure(9.5, 5.6, f"Search for pruning ratios: {data_title}")
+    axes = figure.subplots()
+    axes.set_xlabel("roll-out")
+    axes.set_ylabel("reward")
+    if records:
+        _draw_search(axes, records, finalists)
+    else:
+        _say_no_data(axes, "no roll-outs")
+    _save(figure, path)
+
+
+def plot_ratios(layers: Sequence[Mapping[str, Any]], path: str | Path, data_title: str) -> None:
+    """Writes each layer's sparsity and target, and below it how many of its parameters are kept (log scale).
+
+    Args:
+        layers: rows of `report.json`: "path", "parameters", "target_ratio", "sparsity".
+    """
+    figure = _figure(max(7.5, 2.0 + 0.26 * len(layers)), 6.8, f"Pruning ratio of each layer: {data_title}")
+    ratio_axes, size_axes = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+    ratio_axes.set_ylabel("weights removed")
+    size_axes.set_ylabel("parameters")
+    if layers:
+        _draw_ratios(ratio_axes, size_axes, layers)
+    else:
+        _say_no_data(ratio_axes, "no prunable layers")
+    _save(figure, path)
+
+
+def plot_training(history: Sequence[Mapping[str, Any]], path: str | Path, data_title: str) -> None:
+    """Writes accuracy, loss, sparsity (where any is above 0) and learning rate over training iterations, in panels.
+
+    Args:
+        history: "step", "loss", "accuracy" (running, of training batches), "sparsity", "learning_rate" of each record,
+            and "validation_accuracy" of some.
+    """
+    has_sparsity = any(record["sparsity"] for record in history)
+    names = ["accuracy", "loss", *(["sparsity"] if has_sparsity else []), "learning rate"]
+    figure = _figure(9.0, 1.6 + 1.7 * len(names), f"Training: {data_title}")
+    panels = dict(zip(names, figure.subplots(len(names), sharex=True), strict=True))
+    panels["learning rate"].set_xlabel("iteration")
+    for name, axes in panels.items():
+        axes.set_ylabel(name)
+        _style(axes)
+    if history:
+        _draw_training(panels, history)
+    else:
+        _say_no_data(panels["accuracy"], "no iterations")
+    figure.align_ylabels()
+    _save(figure, path)
+
+
+def spread(positions: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
+    """Positions moved up or down so that neighbours are at least `gap` apart and, where there is room, in [low, high].
+
+    Their order is kept: labels beside a plot stay in the order of what they name.
+    """
+    order = np.argsort(positions, kind="stable")
+    ranks = np.arange(len(order))
+    # In terms of q = position - rank * gap, "gap apart" is "never falling": the running maximum from below, limited so
+    # that the uppermost label stays below `high`.
+    lifted = np.maximum.accumulate(np.asarray(positions, float)[order] - ranks * gap)
+    limited = np.maximum(np.minimum(lifted, high - (len(order) - 1) * gap), low)
+    moved = np.empty(len(order))
+    moved[order] = limited + ranks * gap
+    return moved
+
+
+def _draw_search(axes: Axes, records: Sequence[Mapping[str, Any]], finalists: Sequence[Mapping[str, Any]]) -> None:
+    agent = [r for r in records if r["source"] == AGENT]
+    baselines = [r for r in records if r["source"] != AGENT]
+    low, high = _reward_limits([*records, *finalists], baselines)
+    axes.set_ylim(low, high)
+    last = max(r["index"] for r in records)
+    axes.set_xlim(-0.02 * last - 1, 1.02 * last + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    best = np.maximum.accumulate([r["reward"] for r in records])
+    axes.step([r["index"] for r in records], best, where="post", color=BLUE, linewidth=1.8, label="best so far")
+    _scatter(axes, [r for r in agent if r["reward"] >= low], color=SKY, s=18, label="agent", zorder=3)
+    below = [r for r in agent if r["reward"] < low]
+    if below:
+        axes.scatter(
+            [r["index"] for r in below],
+            np.full(len(below), low + 0.012 * (high - low)),
+            marker="v",
+            s=16,
+            color=GREY,
+            zorder=3,
+            label=f"agent, below {low:.2f} ({len(below)})",
+        )
+    if finalists:
+        rollout_rewards = {r["index"]: r["reward"] for r in records}
+        places = [f["index"] for f in finalists]
+        gains = [rollout_rewards[place] for place in places], [f["reward"] for f in finalists]
+        axes.vlines(places, *gains, color=GREEN, linewidth=1.2, zorder=2)
+        _scatter(
+            axes, finalists, color=GREEN, marker="D", s=46, edgecolor="white", label="finalists re-solved", zorder=5
+        )
+        winner = max(finalists, key=lambda f: f["reward"])
+        label = f"chosen ({winner['reward']:.3f})"
+        _scatter(axes, [winner], color=VERMILION, marker="*", s=200, edgecolor="white", label=label, zorder=6)
+    _draw_baselines(axes, baselines, last)
+    _legend_above(axes)
+    _style(axes)
+
+
+def _reward_limits(records: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The axis from somewhat below the worst baseline (or the worst of all) to somewhat above the best record."""
+    rewards = [r["reward"] for r in records]
+    lowest = min(r["reward"] for r in baselines) if baselines else min(rewards)
+    span = max(max(rewards) - lowest, 0.02)
+    return max(lowest - 0.5 * span, min(rewards) - 0.05 * span), max(rewards) + 0.12 * span
+
+
+def _draw_baselines(axes: Axes, baselines: Sequence[Mapping[str, Any]], last: int) -> None:
+    """A line across at each baseline's reward, with its name and value at the right."""
+    low, high = axes.get_ylim()
+    heights = [(r["reward"] - low) / (high - low) for r in baselines]
+    edge = axes.get_xlim()[1]
+    _scatter(axes, baselines, color=ORANGE, marker="s", s=40, edgecolor="black", label="other protocols", zorder=4)
+    for record, place in zip(baselines, spread(heights, LABEL_GAP, 0.01, 0.99), strict=True):
+        reward = record["reward"]
+        axes.axhline(reward, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        axes.annotate(
+            f"{record['source']} {reward:.3f}",
+            xy=(edge, reward),
+            xytext=(1.04, place),
+            textcoords="axes fraction",
+            fontsize=9,
+            verticalalignment="center",
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0},
+        )
+
+
+def _draw_ratios(ratio_axes: Axes, size_axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
+    places = np.arange(len(layers))
+    parameters = np.array([layer["parameters"] for layer in layers])
+    sparsity = np.array([layer["sparsity"] for layer in layers])
+    targets = [layer["target_ratio"] for layer in layers]
+    overall = float(sparsity @ parameters / parameters.sum())
+    ratio_axes.bar(places, sparsity, width=0.72, color=BLUE, label="removed")
+    ratio_axes.hlines(targets, places - 0.46, places + 0.46, color=ORANGE, linewidth=2.2, label="target")
+    ratio_axes.axhline(
+        overall, color=VERMILION, linestyle=(0, (4, 3)), linewidth=1.2, label=f"all layers together ({overall:.1%})"
+    )
+    ratio_axes.set_ylim(0, 1.02)
+    ratio_axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+    size_axes.bar(places, parameters, width=0.72, color=LIGHT_GREY, label="before")
+    # A layer of which nothing is kept has no bar on a log scale.
+    kept = np.round((1 - sparsity) * parameters)
+    size_axes.bar(places, kept, width=0.72, color=GREEN, label="kept")
+    size_axes.set_yscale("log")
+    size_axes.set_ylim(bottom=max(kept[kept > 0].min(initial=parameters.min()) / 3, 0.5))
+    size_axes.set_xticks(places, [layer["path"].removesuffix("/kernel") for layer in layers], rotation=90, fontsize=8)
+    size_axes.set_xlim(-0.7, len(layers) - 0.3)
+    for axes in (ratio_axes, size_axes):
+        _legend_above(axes)
+        _style(axes)
+
+
+def _draw_training(panels: Mapping[str, Axes], history: Sequence[Mapping[str, Any]]) -> None:
+    steps = [record["step"] for record in history]
+    marker = "o" if len(steps) == 1 else ""
+    for name, key, color, label in (
+        ("accuracy", "accuracy", SKY, "training (running)"),
+        ("loss", "loss", PURPLE, None),
+        ("sparsity", "sparsity", VERMILION, None),
+        ("learning rate", "learning_rate", GREY, None),
+    ):
+        if name in panels:
+            values = [record[key] for record in history]
+            panels[name].plot(steps, values, marker=marker, color=color, linewidth=1.6, label=label)
+    validated = [r for r in history if r.get("validation_accuracy") is not None]
+    if validated:
+        values = [r["validation_accuracy"] for r in validated]
+        panels["accuracy"].plot(
+            [r["step"] for r in validated],
+            values,
+            "o-",
+            color=BLUE,
+            markersize=5,
+            label=f"validation (last {values[-1]:.3f})",
+        )
+    _legend_above(panels["accuracy"])
+    if "sparsity" in panels:
+        panels["sparsity"].set_ylim(0, 1.02)
+        panels["sparsity"].yaxis.set_major_formatter(PercentFormatter(1.0))
+    panels["learning rate"].set_ylim(bottom=0)
+
+
+def _scatter(axes: Axes, records: Sequence[Mapping[str, Any]], **style: Any) -> None:
+    if records:
+        axes.scatter([r["index"] for r in records], [r["reward"] for r in records], **style)
+
+
+def _figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure of `width` by `height` inches; a long title makes it wider rather than being cut."""
+    figure = Figure(figsize=(max(width, 0.5 + 0.1 * len(title)), height), dpi=DPI, layout="constrained")
+    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=12)
+    return figure
+
+
+def _legend_above(axes: Axes) -> None:
+    """A legend in one row above the axes, where it cannot cover data."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=8, fontsize=9, frameon=False, columnspacing=1.4)
+
+
+def _say_no_data(axes: Axes, text: str) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=14, color=GREY)
+
+
+def _style(axes: Axes) -> None:
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    write_atomically(Path(path), lambda temporary: figure.savefig(temporary, format="png"))

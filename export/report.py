@@ -1,0 +1,251 @@
+"""What a run reports at its end: `report.json` for programs, a sentence and tables for people."""
+
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from rich.box import Box
+from rich.console import Console
+from rich.table import Table
+
+from export.report_schema import LayerRow, Report, complete_report
+from utils.errors import InputError
+from utils.run_dir import write_json
+
+FILE_NAME = "report.json"
+EMBEDDED_DATASETS = ("digits32",)
+PLAIN_WIDTH = 110
+HEAD_RULE = Box("\n".join(("    ", "    ", " -- ", "    ", "    ", "    ", "    ", "    ")) + "\n", ascii=True)
+
+
+def write_report(run_dir: str | Path, report: Mapping[str, Any]) -> Path:
+    """Writes `report`, keys in the order given, to `report.json` in `run_dir` and returns its path.
+
+    `compressed`, `search`, `training` and `layers` may be left out by a run that has none: they become null or empty.
+    NumPy numbers become plain ones. An older report stays as it was unless the new one is whole.
+
+    Raises:
+        ValueError: another key of `Report` is missing, or a number is not finite; the message has its place.
+        TypeError: a value that JSON does not have.
+        RunError: the disk is full.
+    """
+    path = Path(run_dir) / FILE_NAME
+    write_json(path, _json_value(complete_report(report), ""))
+    return path
+
+
+def read_report(run_dir: str | Path) -> dict[str, Any]:
+    """The report of the run in `run_dir`.
+
+    Raises:
+        InputError: there is no report, or it is damaged.
+    """
+    path = Path(run_dir) / FILE_NAME
+    try:
+        return complete_report(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"There is no finished run in {run_dir}: it has no {FILE_NAME}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a whole report: {error}") from error
+
+
+def summary_sentence(report: Mapping[str, Any]) -> str:
+    """The run in one sentence: what was removed, what it cost, what was gained, how long it took."""
+    report = complete_report(report)
+    dense, compressed, sizes = report["dense"], report["compressed"], report["sizes"]
+    took = duration(sum(stage["seconds"] for stage in report["stages"]))
+    subject = f"{report['model']} on {report['data_title']}"
+    if compressed is None:
+        return (
+            f"{subject}: test accuracy {_percent(dense['accuracy'])}, "
+            f"{_kilobytes(sizes['dense_bytes'])} ({_kilobytes(sizes['gzip_bytes'])} gzipped), in {took}."
+        )
+    return (
+        f"{subject}: {_percent(compressed['sparsity'])} of the prunable weights removed; "
+        f"test accuracy {_percent(dense['accuracy'])} before and {_percent(compressed['accuracy'])} after "
+        f"({_points(dense['accuracy'], compressed['accuracy'])}); "
+        f"{_kilobytes(sizes['dense_bytes'])} became {_kilobytes(sizes['gzip_bytes'])} gzipped, in {took}."
+    )
+
+
+def format_table(report: Mapping[str, Any]) -> str:
+    """The whole report as tables of plain ASCII text, at most 110 columns wide."""
+    stream = io.StringIO()
+    _print_tables(Console(file=stream, width=PLAIN_WIDTH, color_system=None, markup=False, highlight=False), report)
+    # Rich pads every line to the table's width, which only clutters a log file.
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def print_report(report: Mapping[str, Any], stream: TextIO = sys.stdout) -> None:
+    """Prints the tables and the sentence: styled and as wide as a terminal, or plain (no terminal, or NO_COLOR)."""
+    if stream.isatty() and not os.environ.get("NO_COLOR"):
+        console = Console(file=stream, markup=False, highlight=False)
+        _print_tables(console, report)
+        console.print(summary_sentence(report), style="bold")
+    else:
+        stream.write(f"{format_table(report)}\n{summary_sentence(report)}\n")
+        stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "4.2 s", "3 min 05 s", "2 h 10 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _json_value(value: Any, place: str) -> Any:
+    """`value` with NumPy numbers and tuples made plain; ValueError at a number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _json_value(v, f"{place}.{key}" if place else key) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_value(v, f"{place}[{i}]") for i, v in enumerate(value)]
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float) and not math.isfinite(plain):
+        raise ValueError(f"{place} in a report must be a finite number. Received: {plain}")
+    return plain
+
+
+def _print_tables(console: Console, report: Mapping[str, Any]) -> None:
+    report = complete_report(report)
+    console.print(f"{report['model']}, {report['learner']}, seed {report['seed']}. Data: {report['data_title']}")
+    if report["dataset"] in EMBEDDED_DATASETS:
+        console.print(
+            f"NOT CIFAR-10: these figures are from the small embedded data set {report['dataset']}; "
+            "they cannot be compared with figures published for CIFAR-10.",
+            style="bold yellow",
+        )
+    layer_tables = [_layer_table(report)] if report["layers"] else []
+    for table in (*layer_tables, _result_table(report), _size_table(report), _time_table(report)):
+        console.print()
+        console.print(table)
+    for line in _cost_lines(report):
+        console.print(line)
+
+
+def _layer_table(report: Report) -> Table:
+    layers, is_compressed = report["layers"], report["compressed"] is not None
+    columns = ["Layer", "Shape", "Parameters"]
+    columns += ["Target", "Removed", "MFLOPs", "Sparse"] if is_compressed else ["MFLOPs"]
+    table = _table("Layers", columns, show_footer=True)
+    for layer in layers:
+        name, shape = layer["path"].removesuffix("/kernel"), "x".join(map(str, layer["shape"]))
+        table.add_row(name, shape, *_layer_numbers(layer, is_compressed))
+    for column, text in zip(table.columns, ["Total", "", *_layer_numbers(_total(layers), is_compressed)], strict=True):
+        column.footer = text
+    return table
+
+
+def _layer_numbers(layer: LayerRow, is_compressed: bool) -> list[str]:
+    dense = [f"{layer['parameters']:,}", f"{layer['flops_dense'] / 1e6:.2f}"]
+    if not is_compressed:
+        return dense
+    removed = [_percent(layer["target_ratio"]), _percent(layer["sparsity"])]
+    return [dense[0], *removed, dense[1], f"{layer['flops_sparse'] / 1e6:.2f}"]
+
+
+def _total(layers: Sequence[LayerRow]) -> LayerRow:
+    """One row for all layers: ratios are means weighted by parameters."""
+    parameters = sum(layer["parameters"] for layer in layers)
+
+    def mean(key: str) -> float:
+        return sum(layer[key] * layer["parameters"] for layer in layers) / max(parameters, 1)
+
+    return LayerRow(
+        path="Total",
+        shape=[],
+        parameters=parameters,
+        target_ratio=mean("target_ratio"),
+        sparsity=mean("sparsity"),
+        flops_dense=sum(layer["flops_dense"] for layer in layers),
+        flops_sparse=sum(layer["flops_sparse"] for layer in layers),
+    )
+
+
+def _result_table(report: Report) -> Table:
+    dense, compressed = report["dense"]["accuracy"], report["compressed"]
+    if compressed is None:
+        table = _table("Result", ["", "Dense"])
+        table.add_row("Test accuracy", _percent(dense))
+        return table
+    table = _table("Result", ["", "Before (dense)", "After", "Change"])
+    accuracy = compressed["accuracy"]
+    table.add_row("Test accuracy", _percent(dense), _percent(accuracy), _points(dense, accuracy))
+    table.add_row("Sparsity of prunable weights", _percent(0.0), _percent(compressed["sparsity"]), "")
+    return table
+
+
+def _size_table(report: Report) -> Table:
+    sizes = report["sizes"]
+    table = _table("Size of the weights", ["Stored as", "Bytes", "Of dense"])
+    forms = {"dense_bytes": "dense float32", "sparse_bytes": "bitmap and non-zero values", "gzip_bytes": "dense, gzip"}
+    for key, name in forms.items():
+        table.add_row(name, f"{sizes[key]:,}", _percent(sizes[key] / max(sizes["dense_bytes"], 1)))
+    return table
+
+
+def _time_table(report: Report) -> Table:
+    total = sum(stage["seconds"] for stage in report["stages"])
+    table = _table("Time", ["Stage", "Wall time", "Share"], show_footer=True)
+    for stage in report["stages"]:
+        table.add_row(stage["name"], duration(stage["seconds"]), _percent(stage["seconds"] / max(total, 1e-9)))
+    for column, text in zip(table.columns, ("Total", duration(total), ""), strict=True):
+        column.footer = text
+    return table
+
+
+def _cost_lines(report: Report) -> list[str]:
+    lines = []
+    search, training = report["search"], report["training"]
+    if search is not None:
+        rollouts = f", {search['rollouts']:,} roll-outs" if search["rollouts"] else ""
+        reward = "" if search["best_reward"] is None else f", best reward {search['best_reward']:.4f}"
+        lines.append(
+            f"Ratios: {search['protocol']}{rollouts}{reward}, in {duration(search['seconds'])} "
+            f"(the time of {search['dense_step_equivalents']:,.0f} dense training steps)."
+        )
+    if training is not None:
+        lines.append(
+            f"Training: {training['iterations']:,} iterations in {duration(training['seconds'])}, "
+            f"{training['images_per_second']:,.0f} images/s."
+        )
+    return lines + [f"Note: {note}" for note in report.get("notes", ())]
+
+
+def _table(title: str, columns: Sequence[str], show_footer: bool = False) -> Table:
+    """An empty table whose columns after the first are right-aligned numbers."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=HEAD_RULE,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_footer=show_footer,
+    )
+    for i, column in enumerate(columns):
+        # Only the first column gives way on a narrow terminal: names can be folded, numbers cannot.
+        table.add_column(column, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
+    return table
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}%"
+
+
+def _points(before: float, after: float) -> str:
+    return f"{100 * (after - before):+.2f} points"
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1000:,.0f} kB"

@@ -1,0 +1,117 @@
+"""The keys of `report.json`, which other programs read."""
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+
+class DenseResult(TypedDict):
+    """The dense network; `accuracy` is a fraction of the test set."""
+
+    accuracy: float
+
+
+class CompressedResult(TypedDict):
+    """The compressed network; `sparsity` is the fraction of zeros over all prunable kernels."""
+
+    accuracy: float
+    sparsity: float
+
+
+class LayerRow(TypedDict):
+    """One prunable kernel, as `export.sizes.kernel_table` makes it; ratios are fractions removed."""
+
+    path: str
+    shape: list[int]
+    parameters: int
+    target_ratio: float
+    sparsity: float
+    flops_dense: int
+    flops_sparse: int
+
+
+class SearchResult(TypedDict):
+    """Where the ratios came from and what finding them cost, in seconds and in dense training steps."""
+
+    protocol: str
+    rollouts: int
+    seconds: float
+    seconds_per_rollout: float | None
+    best_reward: float | None
+    dense_step_seconds: float
+    dense_step_equivalents: float
+
+
+class TrainingResult(TypedDict):
+    """The training that ended the run."""
+
+    iterations: int
+    seconds: float
+    images_per_second: float
+
+
+class Sizes(TypedDict):
+    """Bytes of the compressed network, as `export.sizes.model_sizes` counts them; more keys may follow."""
+
+    dense_bytes: int
+    sparse_bytes: int
+    gzip_bytes: int
+
+
+class Stage(TypedDict):
+    """One stage of the run and its wall time."""
+
+    name: str
+    seconds: float
+
+
+class Report(TypedDict):
+    """Everything in `report.json`. A run that did not compress, search or train has null there."""
+
+    model: str
+    dataset: str
+    data_title: str
+    learner: str
+    seed: int
+    versions: dict[str, str]
+    dense: DenseResult
+    compressed: CompressedResult | None
+    layers: list[LayerRow]
+    search: SearchResult | None
+    training: TrainingResult | None
+    sizes: Sizes
+    stages: list[Stage]
+    notes: NotRequired[list[str]]
+
+
+PARTS = {
+    "dense": DenseResult,
+    "compressed": CompressedResult,
+    "search": SearchResult,
+    "training": TrainingResult,
+    "sizes": Sizes,
+}
+LIST_PARTS = {"layers": LayerRow, "stages": Stage}
+ABSENT_PARTS = {"compressed": None, "search": None, "training": None, "layers": []}
+
+
+def complete_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    """`report` with null (an empty list for `layers`) for what the run did not do.
+
+    Raises:
+        ValueError: other keys of `Report` are missing; the message names them all.
+    """
+    complete = {**report, **{part: value for part, value in ABSENT_PARTS.items() if part not in report}}
+    missing = _missing(complete, Report, "")
+    for part, part_type in PARTS.items():
+        if complete.get(part) is not None:
+            missing += _missing(complete[part], part_type, f"{part}.")
+    for part, row_type in LIST_PARTS.items():
+        for i, row in enumerate(complete.get(part, ())):
+            missing += _missing(row, row_type, f"{part}[{i}].")
+    if missing:
+        raise ValueError(f"A report must have the keys {', '.join(missing)}")
+    return complete
+
+
+def _missing(value: Mapping[str, Any], part_type: Any, prefix: str) -> list[str]:
+    return sorted(prefix + key for key in part_type.__required_keys__ if key not in value)

@@ -1,0 +1,46 @@
+"""Flags of a run as a whole, and RunConfig: every flag of every group. No TensorFlow here: `--help` reads this."""
+
+from dataclasses import dataclass, field
+
+from learners.weight_sparsification.config import WeightSparseConfig
+from nets.config import NetConfig
+from rl_agents.ddpg.config import DdpgConfig
+from utils.flags import flag
+
+LEARNERS = ("full-prec", "weight-sparse")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Run"""
+
+    learner: str = flag("full-prec", "what to do with the network", choices=LEARNERS)
+    exec_mode: str = flag("train", "train, or evaluate a saved model", choices=("train", "eval"), affects_result=False)
+    run_dir: str = flag("", "run directory [runs/<model>_at_<dataset>/<learner>]", affects_result=False)
+    overwrite: bool = flag(False, "delete what is in the run directory first", affects_result=False)
+    seed: int = flag(0, "seed of everything random", minimum=0)
+    enbl_multi_gpu: bool = flag(False, "train in several processes", affects_result=False)
+    save_path: str = flag(
+        "", "the dense model: taken from there if it exists, else trained and kept there [<run_dir>/dense/model.keras]"
+    )
+    save_path_eval: str = flag(
+        "", "the model that --exec_mode eval evaluates [<run_dir>/model.keras]", affects_result=False
+    )
+    model_http_url: str = flag("", "where to fetch the dense model if there is none at --save_path")
+    log_dir: str = flag("", "TensorBoard events [<run_dir>/tensorboard]", affects_result=False)
+    summary_interval: int = flag(20, "training steps between two lines of the log", name="summ_step", minimum=1)
+    save_interval: int = flag(
+        100, "training steps between two checkpoints", name="save_step", minimum=1, affects_result=False
+    )
+    quiet: bool = flag(False, "print only the result", affects_result=False)
+    debug: bool = flag(False, "show the traceback of an error", affects_result=False)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a learner is told."""
+
+    run: RunOptions = field(default_factory=RunOptions)
+    net: NetConfig = field(default_factory=NetConfig)
+    weight_sparse: WeightSparseConfig = field(default_factory=WeightSparseConfig)
+    ddpg: DdpgConfig = field(default_factory=DdpgConfig)

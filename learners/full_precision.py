@@ -1,0 +1,20 @@
+"""FullPrecisionLearner: trains the dense network."""
+
+from typing import Any
+
+from compressors.graph import prunable_kernels
+from export.keras_model import save_plain_model
+from export.sizes import kernel_table
+from learners.learner import Learner
+
+
+class FullPrecisionLearner(Learner):
+    """`--learner full-prec`."""
+
+    def run(self) -> dict[str, Any]:
+        model = self.dense_model()
+        save_plain_model(model, self.model_path)
+        layers = kernel_table(model, [kernel.path for kernel in prunable_kernels(model)], {})
+        stage = self.run_dir.stages()["dense"]
+        training = {key: stage[key] for key in ("iterations", "seconds", "images_per_second") if key in stage}
+        return self.report(model, {"layers": layers, "training": training or None})

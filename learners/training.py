@@ -1,0 +1,282 @@
+"""The one training loop: compiled steps, checkpoints, resume, monitoring. Every learner trains through `train`."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from compressors.policies import Policy
+from utils.errors import InputError, RunError
+from utils.progress import Progress
+from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
+
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class TrainStep:
+    """`run(iterator, rates)`: one optimizer step for each of the learning rates, in one compiled call.
+
+    The loss is `loss(labels, model(images)) + policy.extra_loss()`; `weight_decay * w` is added to the gradient of
+    every trainable variable outside batch norm. Learning rates and masks are data, so nothing is traced twice.
+    """
+
+    def __init__(
+        self, model: keras.Model, optimizer: keras.Optimizer, loss: Loss, policy: Policy, weight_decay: float = 0.0
+    ):
+        self.model, self.optimizer = model, optimizer
+        self._loss, self._policy, self._weight_decay = loss, policy, weight_decay
+        self._decayed = {id(variable) for variable in _decayed_variables(model)}
+        self.trace_count = 0
+        optimizer.build(model.trainable_variables)
+        self._compiled: Any = None
+
+    def run(self, iterator: Any, rates: np.ndarray) -> tuple[np.ndarray, int]:
+        """Losses of the steps `[n]`, and how many of their images were classified right."""
+        if self._compiled is None:
+            specs = (tf.data.IteratorSpec(iterator.element_spec), tf.TensorSpec([None], tf.float32))
+            self._compiled = tf.function(self._run, input_signature=specs)
+        losses, correct = self._compiled(iterator, tf.constant(rates, tf.float32))
+        return losses.numpy(), int(correct)
+
+    def _run(self, iterator, rates):
+        self.trace_count += 1
+        step = tf.autograph.experimental.do_not_convert(self._step)  # only this loop is Python to be converted
+        count = tf.size(rates)
+        losses = tf.TensorArray(tf.float32, count)
+        correct = tf.zeros([], tf.int64)
+        for index in tf.range(count):
+            loss, right = step(next(iterator), rates[index])
+            losses = losses.write(index, loss)
+            correct += right
+        return losses.stack(), correct
+
+    def _step(self, batch, rate):
+        images, labels = batch
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            logits = self.model(images, training=True)
+            loss = self._loss(labels, logits)
+            total = loss + self._policy.extra_loss()
+        gradients = tape.gradient(total, [variable.value for variable in variables])
+        if self._weight_decay:
+            gradients = [
+                gradient + self._weight_decay * variable.value if id(variable) in self._decayed else gradient
+                for gradient, variable in zip(gradients, variables, strict=True)
+            ]
+        gradients = self._policy.transform_gradients(gradients, variables)
+        self.optimizer.learning_rate.assign(rate)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self._policy.after_update()
+        predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+        return loss, tf.math.count_nonzero(tf.equal(predicted, labels))
+
+
+class Evaluation:
+    """`evaluation()`: accuracy and mean loss of a model over a data set, exact to the last odd batch; compiled once."""
+
+    def __init__(self, model: keras.Model, batches: tf.data.Dataset, loss: Loss):
+        @tf.function
+        def run():
+            right, total, loss_sum = tf.zeros([], tf.int64), tf.zeros([], tf.int64), tf.zeros([])
+            for images, labels in batches:
+                logits = model(images, training=False)
+                predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+                right += tf.math.count_nonzero(tf.equal(predicted, labels))
+                count = tf.size(labels, tf.int64)
+                total += count
+                loss_sum += loss(labels, logits) * tf.cast(count, tf.float32)
+            return right, total, loss_sum
+
+        self._run = run
+
+    def __call__(self) -> dict[str, float]:
+        right, total, loss_sum = (value.numpy() for value in self._run())
+        return {"accuracy": float(right / total), "loss": float(loss_sum / total)}
+
+
+class TrainingResult(NamedTuple):
+    """What a training leaves beside the weights."""
+
+    history: list[dict[str, float]]  # a row every `summary_interval` steps
+    seconds: float
+    iterations: int
+    images_per_second: float
+    step_seconds: float  # median time of one optimizer step
+
+
+class Monitor(NamedTuple):
+    """How often to look, and who is told."""
+
+    summary_interval: int
+    save_interval: int
+    on_row: Callable[[Mapping[str, float]], None] = lambda row: None
+    quiet: bool = False
+
+
+def train(
+    step: TrainStep,
+    policy: Policy,
+    batches: Callable[[int], tf.data.Dataset],
+    learning_rates: np.ndarray,
+    checkpoint: Path,
+    monitor: Monitor,
+    *,
+    title: str,
+    steps_per_epoch: int,
+    validation: Evaluation | None = None,
+) -> TrainingResult:
+    """Trains for `len(learning_rates)` steps, from the last checkpoint if there is one.
+
+    Args:
+        batches: start step -> endless batches; batch t must depend on t alone.
+        learning_rates: `[steps]`.
+        validation: evaluated after every epoch, for the curves only.
+
+    Raises:
+        RunError: the loss is not finite; the last good checkpoint stays.
+    """
+    total = len(learning_rates)
+    progress = _Position.resume(checkpoint, step, policy)
+    iterator = iter(batches(progress.step))
+    batch_size = iterator.element_spec[0].shape[0]
+    with Progress(title, total, initial=progress.step, quiet=monitor.quiet) as bar:
+        while progress.step < total:
+            started, begin = time.perf_counter(), progress.step
+            if policy.next_update(begin) == begin:
+                policy.on_batch_begin(begin)
+            end = _next_stop(begin, total, monitor, steps_per_epoch, policy.next_update(begin + 1))
+            losses, correct = step.run(iterator, learning_rates[begin:end])
+            progress.step_seconds.append((time.perf_counter() - started) / (end - begin))
+            _check_finite(losses, begin, learning_rates, checkpoint)
+            progress.add(end, losses, correct, batch_size)
+            is_epoch_end = validation is not None and (end % steps_per_epoch == 0 or end == total)
+            if end % monitor.summary_interval == 0 or is_epoch_end or end == total:
+                row = progress.row(learning_rates[end - 1], policy.sparsity())
+                if is_epoch_end:
+                    row["validation_accuracy"] = validation()["accuracy"]
+                progress.history.append(row)
+                monitor.on_row(row)
+                bar.update(end, loss=row["loss"], accuracy=row["accuracy"])
+            progress.seconds += time.perf_counter() - started
+            if end % monitor.save_interval == 0 or end == total:
+                progress.save(checkpoint, step, policy)
+    rate = total * batch_size / progress.seconds
+    return TrainingResult(progress.history, progress.seconds, total, rate, float(np.median(progress.step_seconds)))
+
+
+class _Position:
+    """Where a training stands: step, curves, and the sums since the last row."""
+
+    def __init__(self, step=0, seconds=0.0, history=(), loss_sum=0.0, correct=0, images=0, steps=0, step_seconds=()):
+        self.step, self.seconds, self.history, self.step_seconds = step, seconds, list(history), list(step_seconds)
+        self.loss_sum, self.correct, self.images, self.steps = loss_sum, correct, images, steps
+
+    @classmethod
+    def resume(cls, path: Path, step: TrainStep, policy: Policy) -> "_Position":
+        found = read_checkpoint(path)
+        if found is None:
+            return cls()
+        restore_variables(step.model.variables, _with_prefix(found.arrays, "model/"), str(path))
+        for variable, array in zip(step.optimizer.variables, _optimizer_arrays(found.arrays), strict=True):
+            variable.assign(array)
+        policy.restore(_with_prefix(found.arrays, "policy/"))
+        return cls(**found.meta)
+
+    def save(self, path: Path, step: TrainStep, policy: Policy) -> None:
+        groups = {
+            "model/": named_arrays(step.model.variables),
+            "optimizer/": {f"{index}": np.asarray(v.value) for index, v in enumerate(step.optimizer.variables)},
+            "policy/": policy.state(),
+        }
+        arrays = {prefix + name: array for prefix, group in groups.items() for name, array in group.items()}
+        write_checkpoint(path, Checkpoint(arrays, dict(vars(self))))
+
+    def add(self, end: int, losses: np.ndarray, correct: int, batch_size: int) -> None:
+        self.loss_sum += float(losses.sum(dtype=np.float64))
+        self.correct += correct
+        self.images += len(losses) * batch_size
+        self.steps += len(losses)
+        self.step = end
+
+    def row(self, rate: float, sparsity: float) -> dict[str, float]:
+        """The mean loss and accuracy since the last row; starts the next."""
+        row = {
+            "step": self.step,
+            "loss": self.loss_sum / self.steps,
+            "accuracy": self.correct / self.images,
+            "sparsity": sparsity,
+            "learning_rate": float(rate),
+        }
+        self.loss_sum, self.correct, self.images, self.steps = 0.0, 0, 0, 0
+        return row
+
+
+def _next_stop(step: int, total: int, monitor: Monitor, steps_per_epoch: int, update: int | None) -> int:
+    """The first step after `step` where the loop must come back to Python."""
+    intervals = (monitor.summary_interval, monitor.save_interval, steps_per_epoch)
+    stops = [(step // interval + 1) * interval for interval in intervals]
+    return min([*stops, total] + ([] if update is None else [update]))
+
+
+def _check_finite(losses: np.ndarray, begin: int, learning_rates: np.ndarray, checkpoint: Path) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        at = begin + int(bad[0])
+        kept = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint was written yet"
+        raise RunError(
+            f"the loss is {losses[bad[0]]} at step {at} with learning rate {learning_rates[at]:.3g}; {kept}. "
+            "A lower --lrn_rate_init may help."
+        )
+
+
+def _decayed_variables(model: keras.Model) -> list[keras.Variable]:
+    norms = [layer for layer in _all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    normalised = {id(variable) for layer in norms for variable in layer.variables}
+    return [variable for variable in model.trainable_variables if id(variable) not in normalised]
+
+
+def _all_layers(model: keras.Model) -> Iterator[keras.Layer]:
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _all_layers(layer)
+
+
+def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _optimizer_arrays(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """In the order of `optimizer.variables`: paths would do no good, Keras numbers optimizers as they are made."""
+    by_index = {int(index): array for index, array in _with_prefix(arrays, "optimizer/").items()}
+    return [by_index[index] for index in sorted(by_index)]
+
+
+def named_arrays(variables: Sequence[keras.Variable]) -> dict[str, np.ndarray]:
+    """Variable path -> value."""
+    return {variable.path: np.asarray(variable.value) for variable in variables}
+
+
+def restore_variables(variables: Sequence[keras.Variable], arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Assigns all variables or none.
+
+    Raises:
+        InputError: names or shapes differ; the first three differences are named.
+    """
+    wanted = {variable.path: tuple(variable.shape) for variable in variables}
+    found = {path: array.shape for path, array in arrays.items()}
+    paths = list(wanted) + [path for path in found if path not in wanted]
+    different = [
+        f"{path}: {found.get(path, 'missing')} there, {wanted.get(path, 'missing')} here"
+        for path in paths
+        if found.get(path) != wanted.get(path)
+    ]
+    if different:
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        raise InputError(f"{source} holds another network. {'; '.join(different[:3])}{more}")
+    for variable in variables:
+        variable.assign(arrays[variable.path])

@@ -1,0 +1,257 @@
+"""WeightSparseLearner: dense network -> each layer's ratio -> training under masks -> report."""
+
+import functools
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from compressors.graph import prunable_kernels
+from compressors.masks import MaskSet
+from compressors.path_table import PathTable
+from compressors.policies import DynamicPruning, FixedMasks
+from compressors.progressive import resolve_progressively
+from compressors.ratios import LayerSpec, Ratios, overall_ratio, uniform
+from compressors.regression import collect_grams
+from compressors.schedules import PolynomialSchedule
+from export.keras_model import save_plain_model
+from export.plots import plot_ratios, plot_search
+from export.sizes import kernel_table
+from learners.learner import Learner, training_summary
+from learners.training import Evaluation, TrainingResult, restore_variables
+from learners.weight_sparsification.allocation import BASELINES, MAX_LAYER_RATIO, allocate, dense_ends, layer_specs
+from learners.weight_sparsification.finalists import judge_finalists
+from learners.weight_sparsification.ratio_search import SearchLog, best_distinct, search
+from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv
+from learners.weight_sparsification.rollout_eval import FineTuner, PathPruner, RolloutEvaluator, SgdPruner
+from rl_agents.ddpg.agent import DdpgAgent
+from utils.errors import InputError
+from utils.run_dir import Checkpoint
+
+CALIBRATION_IMAGES = 320  # for Gram matrices and re-solving
+BATCH_NORM_IMAGES = 256  # for re-estimating statistics in a roll-out
+LONGEST_MASK_UPDATE_INTERVAL = 500
+SMALL_IMAGE = 64  # up to this size the first and the last layer stay dense, as on CIFAR-10
+
+
+class WeightSparseLearner(Learner):
+    """`--learner weight-sparse`."""
+
+    @functools.cached_property
+    def layers(self) -> list[LayerSpec]:
+        """The prunable kernels."""
+        return layer_specs(prunable_kernels(self.new_model()))
+
+    @functools.cached_property
+    def env(self) -> RolloutEnv:
+        """The roll-out environment of the run's target."""
+        options = self.config.weight_sparse
+        return RolloutEnv(
+            self.layers,
+            RatioConfig(options.prune_ratio, options.reward_type, self._keeps_ends_dense, MAX_LAYER_RATIO),
+        )
+
+    @property
+    def _keeps_ends_dense(self) -> bool:
+        return max(self.helper.dataset.train.images.shape[1:3]) <= SMALL_IMAGE
+
+    @property
+    def _dense_paths(self) -> tuple[str, ...]:
+        return dense_ends(self.layers, self._keeps_ends_dense)
+
+    def check(self) -> None:
+        options = self.config.weight_sparse
+        uniform(self.layers, options.prune_ratio, self._dense_paths, MAX_LAYER_RATIO)
+        if options.prune_ratio_protocol == "optimal":
+            _ = self.env
+        schedule, total = self._schedule(), self.helper.num_iterations
+        updates = [step for step in range(total) if schedule.is_update_step(step)]
+        if options.train_init == "dense" and (not updates or updates[-1] < schedule.end_step):
+            raise InputError(
+                f"--ws_mask_update_step must leave a mask update between iteration {schedule.end_step} "
+                f"(--ws_iter_ratio_end) and {total}, the last. Received: {schedule.update_every}"
+            )
+
+    def run(self) -> dict[str, Any]:
+        dense = self.dense_model()
+        table = self._path_table(dense)
+        ratios, start = self._chosen(dense, table)
+        model, training = self._train(dense, ratios, start)
+        return self._report(model, ratios, training)
+
+    def _path_table(self, dense: keras.Model) -> PathTable:
+        """All pruning paths of the dense network, built once."""
+        path = self.run_dir.file("paths.npz")
+        if "paths" in self.run_dir.stages():
+            return PathTable.load(path)
+        started = time.perf_counter()
+        self.say(f"pruning paths of {len(self.layers)} layers")
+        grams = collect_grams(dense, [self.helper.calibration_images(CALIBRATION_IMAGES)])
+        table = PathTable.build(prunable_kernels(dense), grams, score=self.config.weight_sparse.path_score)
+        table.save(path)
+        self.run_dir.finish_stage("paths", time.perf_counter() - started)
+        return table
+
+    def _allocate(self, protocol: str, dense: keras.Model, table: PathTable) -> Ratios:
+        kernels = [np.asarray(kernel.value) for kernel in prunable_kernels(dense)]
+        target = self.config.weight_sparse.prune_ratio
+        return allocate(protocol, self.layers, target, self._dense_paths, kernels, table)
+
+    def _chosen(self, dense: keras.Model, table: PathTable) -> tuple[Ratios, Checkpoint]:
+        """The allocation of the run, and the pruned network that it gives without further training."""
+        options = self.config.weight_sparse
+        evaluator = self._evaluator(dense, table)
+        if options.prune_ratio_protocol == "optimal":
+            records = self._search(dense, table, evaluator)
+            candidates = best_distinct(records, self.layers, options.num_finalists)
+        else:
+            ratios = self._allocate(options.prune_ratio_protocol, dense, table)
+            candidates = [{"index": 0, "source": options.prune_ratio_protocol, "ratios": ratios}]
+        fine_tuning = 0
+        if len(candidates) > 1 and options.rollout_fine_tuning == "finalists":
+            fine_tuning = options.fine_tuning_iterations // len(candidates)
+        judged = judge_finalists(
+            candidates,
+            evaluator,
+            self._resolver(dense, evaluator),
+            lambda accuracy, ratios: self.env.reward(accuracy, overall_ratio(self.layers, ratios)),
+            fine_tuning,
+            self.run_dir.file("finalists"),
+            quiet=self.config.run.quiet,
+        )
+        best = max(judged, key=lambda checkpoint: checkpoint.meta["reward"])
+        if options.prune_ratio_protocol == "optimal":
+            finalists = [checkpoint.meta for checkpoint in judged]
+            plot_search(records, self.run_dir.file("plots", "search.png"), self.data_title, finalists)
+        if "finalists" not in self.run_dir.stages():
+            figures = [checkpoint.meta for checkpoint in judged]
+            self.run_dir.finish_stage("finalists", sum(f["seconds"] for f in figures), {"finalists": figures})
+            self.say(f"chosen: {best.meta['source']}, validation accuracy {best.meta['accuracy']:.4f} before training")
+        return best.meta["ratios"], best
+
+    def _search(self, dense: keras.Model, table: PathTable, evaluator: RolloutEvaluator) -> list[dict[str, Any]]:
+        """The records of all roll-outs."""
+        options = self.config.weight_sparse
+        given = {protocol: self._allocate(protocol, dense, table) for protocol in BASELINES}
+        agent = DdpgAgent(
+            self.env.state_size,
+            1,
+            self.config.ddpg,
+            num_rollouts=options.num_rollouts,
+            replay_capacity=options.min_rollouts * len(self.layers),
+            seed=self.config.run.seed,
+        )
+        log = SearchLog(self.run_dir.file("search.jsonl"), self.run_dir.file("search", "agent.npz"))
+        log.resume(agent)
+        every = options.fine_tuning_iterations if options.rollout_fine_tuning == "every" else 0
+        records = search(
+            self.env,
+            agent,
+            given,
+            lambda ratios: evaluator.score(ratios, every),
+            log,
+            max(options.num_rollouts, len(given)),
+            quiet=self.config.run.quiet,
+        )
+        if "search" not in self.run_dir.stages():
+            seconds = sum(record["seconds"] for record in records)
+            self.run_dir.finish_stage("search", seconds, {"rollouts": len(records)})
+        return records
+
+    def _evaluator(self, dense: keras.Model, table: PathTable) -> RolloutEvaluator:
+        options = self.config.weight_sparse
+        model = self.new_model()
+        model.set_weights(dense.get_weights())
+        images = self.helper.calibration_images(CALIBRATION_IMAGES)
+        if options.regression_solver == "closed-form":
+            prune = PathPruner(model, dense, table, images[:BATCH_NORM_IMAGES])
+        else:
+            prune = SgdPruner(model, dense, images, options.regression_iterations, options.regression_learning_rate)
+        batches = self.helper.validation_batches().take(options.evaluation_batches).cache()
+        tuner = FineTuner(
+            model,
+            self.helper.training_batches,
+            self.helper.loss,
+            options.fine_tuning_learning_rate,
+            self.config.net.training.weight_decay,
+        )
+        validation = Evaluation(model, batches, self.helper.loss)
+        return RolloutEvaluator(model, prune, validation, tuner)
+
+    def _resolver(self, dense: keras.Model, evaluator: RolloutEvaluator):
+        """How a finalist's weights are found: as in its roll-out, or progressively where that is better."""
+        if self.config.weight_sparse.regression_solver == "sgd":
+            return evaluator.prune
+        images = self.helper.calibration_images(CALIBRATION_IMAGES)
+        score = self.config.weight_sparse.path_score
+
+        def resolve(ratios: Ratios) -> None:
+            evaluator.prune(ratios)
+            plain, weights = evaluator.accuracy(), evaluator.model.get_weights()
+            resolve_progressively(dense, ratios, images, score=score).assign_to(evaluator.model)
+            if evaluator.accuracy() < plain:
+                evaluator.model.set_weights(weights)
+
+        return resolve
+
+    def _train(self, dense: keras.Model, ratios: Ratios, start: Checkpoint) -> tuple[keras.Model, TrainingResult]:
+        """The final training, under the dynamic schedule or from the pruned candidate."""
+        options = self.config.weight_sparse
+        model = self.new_model()
+        if options.warm_start:
+            model.set_weights(dense.get_weights())
+        optimizer = self.optimizer()
+        masks = MaskSet(prunable_kernels(model))
+        if options.train_init == "path":
+            restore_variables(model.variables, start.arrays, "the chosen candidate")
+            masks.adopt_kernels()
+            policy = FixedMasks(masks)
+        else:
+            policy = DynamicPruning(masks, self._schedule(), ratios, optimizer, self.helper.num_iterations)
+        result = self.train_stage("training", model, policy, optimizer, title="final training")
+        self.run_dir.finish_stage("training", result.seconds)
+        return model, result
+
+    def _schedule(self) -> PolynomialSchedule:
+        """The dynamic schedule in iterations."""
+        options, total = self.config.weight_sparse, self.helper.num_iterations
+        begin, end = round(options.ramp_begin * total), round(options.ramp_end * total)
+        every = options.mask_update_interval or min(LONGEST_MASK_UPDATE_INTERVAL, max(1, (end - begin) // 20))
+        return PolynomialSchedule(begin, end, every, options.schedule_exponent)
+
+    def _report(self, model: keras.Model, ratios: Ratios, training: TrainingResult) -> dict[str, Any]:
+        """Saves the model and writes the report."""
+        started = time.perf_counter()
+        save_plain_model(model, self.model_path)
+        layers = kernel_table(model, [layer.path for layer in self.layers], ratios)
+        plot_ratios(layers, self.run_dir.file("plots", "ratios.png"), self.data_title)
+        kept = sum(round(row["parameters"] * (1 - row["sparsity"])) for row in layers)
+        sparsity = 1 - kept / sum(row["parameters"] for row in layers)
+        tested = self.test(model)
+        if "report" not in self.run_dir.stages():
+            self.run_dir.finish_stage("report", time.perf_counter() - started)
+        return self.report(
+            model,
+            {
+                "compressed": {"accuracy": tested["accuracy"], "sparsity": sparsity},
+                "layers": layers,
+                "search": self._search_summary(training.step_seconds),
+                "training": training_summary(training),
+            },
+        )
+
+    def _search_summary(self, step_seconds: float) -> dict[str, Any]:
+        """What choosing the ratios cost; a masked training step counts as a dense one (they differ by under 2%)."""
+        stages = self.run_dir.stages()
+        seconds = sum(stages[name]["seconds"] for name in ("paths", "search", "finalists") if name in stages)
+        rollouts = stages.get("search", {}).get("rollouts", 0)
+        return {
+            "protocol": self.config.weight_sparse.prune_ratio_protocol,
+            "rollouts": rollouts,
+            "seconds": seconds,
+            "seconds_per_rollout": stages["search"]["seconds"] / rollouts if rollouts else None,
+            "best_reward": max(finalist["reward"] for finalist in stages["finalists"]["finalists"]),
+            "dense_step_seconds": step_seconds,
+            "dense_step_equivalents": seconds / step_seconds,
+        }

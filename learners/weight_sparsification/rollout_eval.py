@@ -1,0 +1,107 @@
+"""Scores an allocation of pruning ratios by the validation accuracy of the network it gives."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from compressors.batch_norm import reestimate
+from compressors.graph import prunable_kernels
+from compressors.masks import MaskSet
+from compressors.path_table import PathTable
+from compressors.policies import FixedMasks
+from compressors.progressive import resolve_by_adam
+from compressors.ratios import Ratios, removed_counts
+from learners.training import Evaluation, Loss, TrainStep
+from learners.weight_sparsification.ratio_search import Score
+
+Pruner = Callable[[Ratios], None]  # leaves its model pruned
+
+
+class PathPruner:
+    """`ws_rg_solver=closed-form`: kernels from their pruning paths, all else dense, batch norm re-estimated."""
+
+    def __init__(self, model: keras.Model, dense: keras.Model, table: PathTable, images: np.ndarray):
+        self._layers = table.layers
+        kernels, images = prunable_kernels(model), tf.constant(images)
+        dense_values = [tf.constant(variable.value) for variable in dense.trainable_variables]
+
+        @tf.function(input_signature=[tf.TensorSpec([len(kernels)], tf.int32)])
+        def prune(removed):
+            for variable, value in zip(model.trainable_variables, dense_values, strict=True):
+                variable.assign(value)
+            for kernel, weights in zip(kernels, table.solve_counts(removed), strict=True):
+                kernel.assign(weights)
+            reestimate(model, images)
+
+        self._prune = prune
+
+    def __call__(self, ratios: Ratios) -> None:
+        self._prune(tf.constant(removed_counts(self._layers, ratios), tf.int32))
+
+
+class SgdPruner:
+    """`ws_rg_solver=sgd`: the smallest weights go, then Adam fits each layer in turn to the dense one's output."""
+
+    def __init__(
+        self, model: keras.Model, dense: keras.Model, images: np.ndarray, iterations: int, learning_rate: float
+    ):
+        self._model, self._dense, self._images = model, dense, images
+        self._iterations, self._learning_rate = iterations, learning_rate
+
+    def __call__(self, ratios: Ratios) -> None:
+        self._model.set_weights(self._dense.get_weights())
+        resolve_by_adam(self._dense, ratios, self._images, self._iterations, self._learning_rate).assign_to(self._model)
+
+
+class FineTuner:
+    """Trains a pruned network for some steps with its zeros held; every run begins with fresh moments at batch 0."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        batches: Callable[[int], tf.data.Dataset],
+        loss: Loss,
+        rate: float,
+        weight_decay: float,
+    ):
+        self._masks = MaskSet(prunable_kernels(model))
+        self._batches, self._rate = batches, rate
+        self._step = TrainStep(model, keras.optimizers.Adam(rate), loss, FixedMasks(self._masks), weight_decay)
+
+    def run(self, iterations: int) -> None:
+        """Trains for `iterations` steps."""
+        for variable in self._step.optimizer.variables:
+            variable.assign(tf.zeros_like(variable.value))
+        self._masks.adopt_kernels()
+        self._step.run(iter(self._batches(0)), np.full(iterations, self._rate))
+
+
+class RolloutEvaluator:
+    """Sets an allocation on its model and measures; fine-tunes where it is asked to.
+
+    Args:
+        prune: leaves `model` pruned to given ratios, with batch-norm statistics of its own.
+    """
+
+    def __init__(self, model: keras.Model, prune: Pruner, validation: Evaluation, fine_tuner: FineTuner):
+        self.model, self.prune = model, prune
+        self._validation, self._fine_tuner = validation, fine_tuner
+
+    def accuracy(self) -> float:
+        """Validation accuracy of the model as it stands."""
+        return self._validation()["accuracy"]
+
+    def score(self, ratios: Ratios, fine_tuning_iterations: int = 0) -> Score:
+        """Prunes and measures, and measures again after fine-tuning where there is any."""
+        self.prune(ratios)
+        accuracy = self.accuracy()
+        if not fine_tuning_iterations:
+            return Score(accuracy)
+        self.fine_tune(fine_tuning_iterations)
+        return Score(accuracy, self.accuracy())
+
+    def fine_tune(self, iterations: int) -> None:
+        """Trains the model as it stands, its zeros held."""
+        self._fine_tuner.run(iterations)

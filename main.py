@@ -1,0 +1,187 @@
+"""TrimFlow's program: flags -> RunConfig -> learner. The only file that reads flags.
+
+python main.py nets/resnet_at_cifar10_run.py --learner weight-sparse [flags]
+"""
+
+import dataclasses
+import importlib.util
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from absl import flags as absl_flags
+
+from learners.config import RunConfig, RunOptions
+from learners.weight_sparsification.config import WeightSparseConfig
+from nets.config import DataConfig, NetConfig, NetworkConfig, TrainingConfig
+from rl_agents.ddpg.config import DdpgConfig
+from utils.errors import InputError, RunError
+from utils.flags import define_flags, help_text, read_flags, result_flags
+from utils.path_conf import path_conf_flags, read_path_conf
+
+ROOT = Path(__file__).resolve().parent
+FLAG_GROUPS = (RunOptions, DataConfig, NetworkConfig, TrainingConfig, WeightSparseConfig, DdpgConfig)
+USAGE = "usage: python main.py nets/<net>_at_<data>_run.py [--learner ...] [flags]"
+
+
+def run(arguments: list[str]) -> NoReturn:
+    """The whole program, from a command line `[program or net script, ...]` to an exit code."""
+    debug = any(argument in ("--debug", "--debug=true", "-debug") for argument in arguments)
+    try:
+        sys.exit(_run(arguments))
+    except BrokenPipeError:  # `main.py --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt as interrupt:
+        if debug:
+            raise
+        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(143 if isinstance(interrupt, _Terminated) else 130)
+    except (InputError, RunError) as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _run(arguments: list[str]) -> int:
+    words = arguments if arguments[0].endswith("_run.py") else arguments[1:]
+    if any(word in ("--help", "-help", "-h", "--helpfull") for word in words):
+        print(f"{USAGE}\n\n{help_text(FLAG_GROUPS)}")
+        return 0
+    if not words or words[0].startswith("-"):
+        raise InputError(f"the first argument must be a net script. Received: {' '.join(words) or 'nothing'}\n{USAGE}")
+    script = _net_script(words[0])
+    values = _parse(words)
+    config = _read_config(values)
+    config.weight_sparse.check()
+    signal.signal(signal.SIGTERM, _stop)
+
+    _import_tensorflow()
+    helper_class = getattr(_load(script), "ModelHelper", None)
+    if helper_class is None:
+        raise InputError(f"{script} must define ModelHelper (see nets/resnet_at_cifar10_run.py)")
+    return _start(config, values, helper_class, data_of_script=script.stem.removesuffix("_run").rpartition("_at_")[2])
+
+
+def _start(config: RunConfig, values: absl_flags.FlagValues, helper_class: type, data_of_script: str) -> int:
+    """Everything that needs TensorFlow."""
+    import tensorflow as tf
+
+    from learners.full_precision import FullPrecisionLearner
+    from learners.weight_sparsification.learner import WeightSparseLearner
+    from utils.run_dir import RunDir
+    from utils.workers import make_workers
+
+    if tf.config.list_physical_devices("GPU"):  # on a CPU the kernels are deterministic as they are
+        tf.config.experimental.enable_op_determinism()
+    workers = make_workers(config.run.enbl_multi_gpu)
+    config = _with_path_conf(config, values, data_of_script)
+    helper = helper_class(config.net, workers.rank, workers.size)
+    name = f"{helper.model_name}_at_{helper.dataset.name}"
+    if not config.run.quiet:
+        print(f"{helper.model_name} on {helper.dataset.title}, learner {config.run.learner}", flush=True)
+    run_dir = RunDir(config.run.run_dir or ROOT / "runs" / name / config.run.learner)
+    learners = {"full-prec": FullPrecisionLearner, "weight-sparse": WeightSparseLearner}
+    learner = learners[config.run.learner](config, helper, run_dir)
+    if config.run.exec_mode == "eval":
+        result = learner.evaluate()
+        print(f"test accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f} on {helper.dataset.title}")
+        return 0
+    learner.check()
+    run_dir.open({"net": name, **_identity(config)}, config.run.overwrite)
+    learner.run()
+    return 0
+
+
+def _net_script(word: str) -> Path:
+    """The script named on the command line, relative to here or to the project."""
+    for path in (Path(word), ROOT / word):
+        if path.is_file() and path.suffix == ".py":
+            return path
+    known = ", ".join(sorted(f"nets/{path.name}" for path in (ROOT / "nets").glob("*_run.py")))
+    raise InputError(f"there is no net script {word}. Ours: {known}")
+
+
+def _load(script: Path) -> ModuleType:
+    sys.path.insert(0, str(ROOT))
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _parse(words: list[str]) -> absl_flags.FlagValues:
+    values = absl_flags.FlagValues()
+    define_flags(FLAG_GROUPS, values)
+    try:
+        rest = values(words)[1:]
+    except absl_flags.Error as error:
+        raise InputError(f"{error}. --help lists all flags") from error
+    if rest:
+        raise InputError(f"flags begin with --. Received: {' '.join(rest)}")
+    return values
+
+
+def _read_config(values: absl_flags.FlagValues) -> RunConfig:
+    run = read_flags(RunOptions, values)
+    net = NetConfig(
+        data=read_flags(DataConfig, values),
+        network=read_flags(NetworkConfig, values),
+        training=read_flags(TrainingConfig, values),
+        seed=run.seed,
+    )
+    return RunConfig(run, net, read_flags(WeightSparseConfig, values), read_flags(DdpgConfig, values))
+
+
+def _with_path_conf(config: RunConfig, values: absl_flags.FlagValues, data: str) -> RunConfig:
+    """What path.conf says, where the command line does not."""
+    said = path_conf_flags(read_path_conf(ROOT / "path.conf"), data)
+    for name, value in said.items():
+        if not values[name].present:
+            values[name].value = value
+    again = _read_config(values) if said else config
+    return dataclasses.replace(config, run=again.run, net=again.net)
+
+
+def _identity(config: RunConfig) -> dict[str, Any]:
+    """The flags that the result depends on."""
+    parts = [config.run, config.net.data, config.net.network, config.net.training]
+    if config.run.learner == "weight-sparse":
+        parts += [config.weight_sparse, config.ddpg]
+    return {name: value for part in parts for name, value in result_flags(part).items()}
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, handled like Ctrl-C but for the exit code."""
+
+
+def _stop(*_) -> NoReturn:
+    raise _Terminated
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without its lines about processor features, which no setting of its own suppresses."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.constant(0.0)
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+if __name__ == "__main__":
+    run(sys.argv)

@@ -1,0 +1,43 @@
+# Functions shared by the scripts beside this file; sourced, never run.
+# shellcheck shell=bash
+
+unset CDPATH # it would send `cd` elsewhere
+
+# Repository root, free of symbolic links.
+repo_root="$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly repo_root
+readonly venv_python="$repo_root/.venv/bin/python"
+
+# fail MESSAGE...: one line on stderr, exit code 2.
+fail() {
+    printf '%s: error: %s\n' "${0##*/}" "$*" >&2
+    exit 2
+}
+
+# list_gpus: one line `index, memory used, memory total, utilisation` (MiB, MiB, percent) for each NVIDIA GPU; nothing
+# where there is none or its driver does not answer.
+list_gpus() {
+    command -v nvidia-smi >/dev/null || return 0
+    local table
+    table="$(timeout 20 nvidia-smi --query-gpu=index,memory.used,memory.total,utilization.gpu \
+        --format=csv,noheader,nounits 2>/dev/null)" || return 0
+    grep -E '^[0-9]+ *,' <<<"$table" || true
+}
+
+# venv_variant GPUS: `gpu` where list_gpus printed something, else `cpu`.
+venv_variant() {
+    if [[ -n "$1" ]]; then echo gpu; else echo cpu; fi
+}
+
+# venv_stamp VARIANT: what a finished .venv of that variant says of itself.
+venv_stamp() {
+    local sum
+    sum="$(sha256sum <"$repo_root/requirements/$1.lock")"
+    printf '%s %s\n' "$1" "${sum%% *}"
+}
+
+# is_venv_ready VARIANT: whether .venv is finished, of that variant, and made from the lock as it is now.
+is_venv_ready() {
+    [[ -x "$venv_python" && -f "$repo_root/.venv/trimflow-stamp" ]] &&
+        [[ "$(<"$repo_root/.venv/trimflow-stamp")" == "$(venv_stamp "$1")" ]]
+}

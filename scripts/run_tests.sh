@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Checks the style and runs all tests in two processes; makes .venv on first use. Arguments, where given, go to pytest
+# and the style is not checked:
+#
+#   scripts/run_tests.sh
+#   scripts/run_tests.sh tests/compressors -k mask
+set -euo pipefail
+# Relative paths among the arguments start at the root.
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+cd -- "$repo_root"
+
+scripts/setup_venv.sh
+if (($# == 0)); then
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+fi
+# worksteal keeps a file's tests together until a process runs out of work; no test may take over five minutes.
+exec "$venv_python" -m pytest -n 2 --dist worksteal --timeout 300 "$@"

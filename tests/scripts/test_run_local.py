@@ -1,0 +1,221 @@
+"""run_local.sh in a copy of the repository's scripts, with stand-ins for main.py, .venv and nvidia-smi."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+RECORDING_MAIN = """\
+import json, os, sys
+names = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "TF_CPP_MIN_LOG_LEVEL")
+env = {name: os.environ[name] for name in names if name in os.environ}
+print(json.dumps({"arguments": sys.argv, "env": env, "cwd": os.getcwd(), "pid": os.getpid()}))
+sys.exit(7 if "--fail" in sys.argv else 0)
+"""
+
+# index, memory used, memory total (MiB), utilisation (%): 1 is computing, 4 is full of someone's model.
+FIVE_GPUS = "0, 900, 16000, 0\n1, 300, 16000, 97\n2, 12, 16000, 3\n3, 400, 16000, [N/A]\n4, 15000, 16000, 0\n"
+
+
+class Checkout:
+    """A repository with the scripts and a finished .venv, and a PATH that starts with a folder of stand-ins."""
+
+    def __init__(self, folder: Path):
+        self.root = folder / "my repo"
+        self.bin = folder / "bin"
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("CUDA_", "TF_"))}
+        self.env["PATH"] = f"{self.bin}:{os.environ['PATH']}"
+        for directory in ("scripts", "requirements", "nets", ".venv/bin"):
+            (self.root / directory).mkdir(parents=True)
+        self.bin.mkdir()
+        for name in ("lib.sh", "run_local.sh", "setup_venv.sh"):
+            shutil.copy(SCRIPTS / name, self.root / "scripts")
+        for variant in ("cpu", "gpu"):
+            (self.root / "requirements" / f"{variant}.lock").write_text(f"# the {variant} lock\n")
+        for net in ("a_at_b", "c_at_d"):
+            (self.root / "nets" / f"{net}_run.py").touch()
+        (self.root / "main.py").write_text(RECORDING_MAIN)
+        self.write_program(self.root / ".venv/bin/python", f'exec "{sys.executable}" "$@"')
+        self.finish_venv("cpu")
+        self.set_gpus(None)
+
+    @staticmethod
+    def write_program(path: Path, commands: str) -> None:
+        path.write_text(f"#!/usr/bin/env bash\n{commands}\n")
+        path.chmod(0o755)
+
+    def finish_venv(self, variant: str) -> None:
+        digest = hashlib.sha256((self.root / "requirements" / f"{variant}.lock").read_bytes()).hexdigest()
+        (self.root / ".venv/trimflow-stamp").write_text(f"{variant} {digest}\n")
+
+    def set_gpus(self, table: str | None) -> None:
+        """nvidia-smi answers with `table`, or, for None, as where no driver is loaded; its arguments are recorded."""
+        answer = "exit 9" if table is None else f"printf '%s' '{table}'"
+        self.write_program(self.bin / "nvidia-smi", f'echo "$*" >>"{self.bin}/queries"\n{answer}')
+        if table is not None:
+            self.finish_venv("gpu")
+
+    def run(self, *arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [self.root / "scripts/run_local.sh", *arguments],
+            cwd=cwd or self.root,
+            env=self.env | env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def started(self, *arguments: str, **options) -> dict:
+        """What main.py was started with."""
+        result = self.run(*arguments, **options)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def check_refused(result: subprocess.CompletedProcess, *words: str) -> None:
+    assert result.returncode == 2
+    assert result.stdout == "", "main.py must not start"
+    error = result.stderr.splitlines()[-1]
+    for word in words:
+        assert word in error
+
+
+def test_flags_reach_main_as_they_were_typed(checkout):
+    flags = ["--save_path", "a b", "--note=$(touch hacked) `id` 'x' \"y\" *", "", "--n=3", "ünï"]
+    started = checkout.started("nets/a_at_b_run.py", *flags)
+    assert started["arguments"] == ["main.py", "nets/a_at_b_run.py", *flags]
+    assert not (checkout.root / "hacked").exists()
+
+
+def test_main_runs_at_the_root_in_place_of_the_shell(checkout):
+    process = subprocess.Popen(
+        [checkout.root / "scripts/run_local.sh", "nets/a_at_b_run.py"], env=checkout.env, stdout=subprocess.PIPE
+    )
+    started = json.loads(process.communicate(timeout=60)[0])
+    assert started["pid"] == process.pid, "signals must reach Python"
+    assert started["cwd"] == str(checkout.root)
+
+
+def test_exit_code_is_that_of_main(checkout):
+    assert checkout.run("nets/a_at_b_run.py", "--fail").returncode == 7
+
+
+def test_net_script_is_found_from_the_callers_directory_first(checkout, tmp_path):
+    assert checkout.started("a_at_b_run.py", cwd=checkout.root / "nets")["arguments"][1] == "nets/a_at_b_run.py"
+    assert checkout.started("nets/a_at_b_run.py", cwd=tmp_path)["arguments"][1] == "nets/a_at_b_run.py"
+    (tmp_path / "nets").mkdir()
+    own = tmp_path / "nets/a_at_b_run.py"
+    own.touch()
+    assert checkout.started("nets/a_at_b_run.py", cwd=tmp_path)["arguments"][1] == str(own)
+
+
+def test_missing_net_script_is_refused_with_those_there_are(checkout):
+    known = "There are: nets/a_at_b_run.py nets/c_at_d_run.py"
+    check_refused(checkout.run("nets/x y_run.py"), "Received: nets/x y_run.py", known)
+    check_refused(checkout.run("nets"), "Received: nets", known)
+    check_refused(checkout.run(), "Received: nothing", known)
+    result = checkout.run("--learner", "full-prec")
+    check_refused(result, "Received: --learner", known)
+    assert "Usage: scripts/run_local.sh NET_SCRIPT" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_shows_usage_then_that_of_main(checkout, option):
+    lines = checkout.run("nets/a_at_b_run.py", option).stdout.splitlines()
+    assert lines[0].startswith("Usage: scripts/run_local.sh NET_SCRIPT")
+    assert json.loads(lines[-1])["arguments"] == ["main.py", "--help"]
+
+
+def test_help_installs_nothing(checkout):
+    shutil.rmtree(checkout.root / ".venv")
+    result = checkout.run("--help")
+    assert result.returncode == 0
+    assert "scripts/setup_venv.sh makes it" in result.stdout
+    assert not (checkout.root / ".venv").exists()
+
+
+def test_tensorflow_is_quiet_unless_the_user_says_otherwise(checkout):
+    assert checkout.started("nets/a_at_b_run.py")["env"]["TF_CPP_MIN_LOG_LEVEL"] == "2"
+    assert checkout.started("nets/a_at_b_run.py", TF_CPP_MIN_LOG_LEVEL="0")["env"]["TF_CPP_MIN_LOG_LEVEL"] == "0"
+
+
+def test_without_a_gpu_the_cpu_is_used_and_nothing_chosen(checkout):
+    for options in ([], ["-n=1"], ["--nb_gpus=1"]):
+        started = checkout.started("nets/a_at_b_run.py", *options)
+        assert started["arguments"] == ["main.py", "nets/a_at_b_run.py"]
+        assert "CUDA_VISIBLE_DEVICES" not in started["env"]
+    check_refused(checkout.run("nets/a_at_b_run.py", "-n=2"), "lists none here", "Received: 2")
+
+
+def test_the_emptiest_idle_gpu_is_taken(checkout):
+    checkout.set_gpus(FIVE_GPUS)
+    started = checkout.started("nets/a_at_b_run.py")
+    assert started["arguments"] == ["main.py", "nets/a_at_b_run.py"]
+    assert started["env"]["CUDA_VISIBLE_DEVICES"] == "2"
+    assert started["env"]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert (checkout.bin / "queries").read_text().splitlines() == [
+        "--query-gpu=index,memory.used,memory.total,utilization.gpu --format=csv,noheader,nounits"
+    ]
+
+
+@pytest.mark.parametrize("option", ["-n=3", "--nb_gpus=3"])
+def test_several_gpus_start_the_multi_gpu_mode(checkout, option):
+    checkout.set_gpus(FIVE_GPUS)
+    started = checkout.started("nets/a_at_b_run.py", "--debug", option, "--ws_nb_rlouts", "9")
+    flags = ["--debug", "--ws_nb_rlouts", "9", "--enbl_multi_gpu"]
+    assert started["arguments"] == ["main.py", "nets/a_at_b_run.py", *flags]
+    assert started["env"]["CUDA_VISIBLE_DEVICES"] == "2,3,0"
+
+
+def test_more_gpus_than_idle_are_refused_before_anything_is_installed(checkout):
+    checkout.set_gpus(FIVE_GPUS)
+    shutil.rmtree(checkout.root / ".venv")
+    for number in ("4", "9"):
+        result = checkout.run("nets/a_at_b_run.py", f"-n={number}")
+        check_refused(result, "this machine has 5, 3 of them idle", f"Received: {number}")
+    assert not (checkout.root / ".venv").exists()
+
+
+def test_busy_gpus_are_not_shared_unasked(checkout):
+    checkout.set_gpus("0, 15000, 16000, 99\n")
+    check_refused(checkout.run("nets/a_at_b_run.py"), "this machine has 1, 0 of them idle")
+    assert checkout.started("nets/a_at_b_run.py", CUDA_VISIBLE_DEVICES="0")["env"]["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_a_choice_of_gpus_already_made_is_kept(checkout):
+    checkout.set_gpus(FIVE_GPUS)
+    for chosen, number in [("1,4", "2"), ("GPU-12ab", "1"), ("", "1"), ("-1", "1")]:
+        started = checkout.started("nets/a_at_b_run.py", f"-n={number}", CUDA_VISIBLE_DEVICES=chosen)
+        assert started["env"]["CUDA_VISIBLE_DEVICES"] == chosen
+    for chosen, number in [("1,4", "3"), ("", "2"), ("-1", "2")]:
+        result = checkout.run("nets/a_at_b_run.py", f"-n={number}", CUDA_VISIBLE_DEVICES=chosen)
+        check_refused(result, f"CUDA_VISIBLE_DEVICES={chosen}", f"Received: {number}")
+
+
+@pytest.mark.parametrize(
+    "option", ["-n=0", "-n=x", "-n=", "-n", "--nb_gpus", "--nb_gpus=-1", "-n=1.5", "-n=01", "-n=99999999999999999999"]
+)
+def test_a_number_of_gpus_that_is_none_is_refused(checkout, option):
+    check_refused(checkout.run("nets/a_at_b_run.py", option), "at least 1", f"Received: {option}")
+
+
+def test_start_costs_well_under_a_second_before_python(checkout):
+    checkout.write_program(checkout.root / ".venv/bin/python", "exit 0")
+    began = time.monotonic()
+    assert checkout.run("nets/a_at_b_run.py").returncode == 0
+    assert time.monotonic() - began < 1

@@ -1,0 +1,15 @@
+"""The error types that a user is meant to read: `main` prints them as one line, `--debug` shows the traceback."""
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave: the message names the thing, what was received and what is allowed.
+
+    The program ends with exit code 2.
+    """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on (loss not finite, disk full): the message says where it stopped and what was kept.
+
+    The program ends with exit code 1.
+    """

@@ -1,0 +1,149 @@
+"""The run directory: configuration, checkpoints and finished stages, each written whole or not at all."""
+
+import errno
+import json
+import os
+import shutil
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from utils.errors import InputError, RunError
+
+_META = "__meta__"
+
+
+class Checkpoint(NamedTuple):
+    """Named arrays and a JSON-able dictionary."""
+
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a temporary path beside `path`, then renames it: a reader sees the old file or the new.
+
+    Raises:
+        RunError: the disk is full or refuses to be written; the file that was there stays.
+    """
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+            kept = f"the last good {path.name} stays" if path.exists() else "nothing was overwritten"
+            raise RunError(f"cannot write {path}: {error.strerror}; {kept}") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON; NaN and infinity are refused."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint; the one before is kept beside it as `<name>.previous.npz`."""
+    meta = np.frombuffer(json.dumps(checkpoint.meta).encode(), np.uint8)
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.savez(file, **{_META: meta}, **checkpoint.arrays)
+        if path.exists():
+            # A hard link, so that `path` itself is never missing.
+            previous = _previous(path)
+            previous.unlink(missing_ok=True)
+            os.link(path, previous)
+
+    write_atomically(path, write)
+
+
+def read_checkpoint(path: Path) -> Checkpoint | None:
+    """The checkpoint at `path`, else the one before it, else None where neither was ever written.
+
+    Raises:
+        RunError: there are checkpoints but none can be read.
+    """
+    candidates = [candidate for candidate in (path, _previous(path)) if candidate.exists()]
+    for candidate in candidates:
+        try:
+            with np.load(candidate, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            return Checkpoint(meta=json.loads(arrays.pop(_META).tobytes()), arrays=arrays)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            print(f"warning: {candidate} is damaged ({error}); trying the checkpoint before it", file=sys.stderr)
+    if candidates:
+        raise RunError(f"no readable checkpoint: {path} and the one before it are damaged; --overwrite starts anew")
+    return None
+
+
+def _previous(path: Path) -> Path:
+    return path.with_suffix(".previous" + path.suffix)
+
+
+class RunDir:
+    """One run's directory: `config.json`, `stages.json` and whatever its stages leave.
+
+    A stage that is finished is never repeated: its JSON-able result and its seconds are in `stages.json`.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    def open(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Claims the directory for a run of `config` (flag name -> value).
+
+        Raises:
+            InputError: it holds a run of another configuration, or something that is not a run.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--run_dir must be a directory. Received: {self.path}, which is a file")
+        known = self.path / "config.json"
+        if known.exists() and overwrite:
+            shutil.rmtree(self.path)
+        if known.exists():
+            self._check_same(known, config)
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise InputError(f"--run_dir {self.path} is not empty and holds no run of ours: give another directory")
+        else:
+            write_json(known, dict(config))
+
+    def _check_same(self, known: Path, config: Mapping[str, Any]) -> None:
+        try:
+            before = json.loads(known.read_text())
+        except ValueError as error:
+            raise InputError(f"{known} is damaged ({error}): --overwrite starts anew") from error
+        names = sorted(before.keys() | config.keys())
+        different = [name for name in names if before.get(name) != config.get(name)]
+        if different:
+            lines = "".join(f"\n  --{name}: {before.get(name)!r} there, {config.get(name)!r} now" for name in different)
+            raise InputError(
+                f"{self.path} holds a run of another configuration:{lines}\n"
+                "Give another --run_dir, or --overwrite to delete that run and start anew."
+            )
+
+    def file(self, *parts: str) -> Path:
+        """The path of a file in the directory; its folder is made."""
+        path = self.path.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """Finished stages in order: name -> `{"seconds": ..., **result}`."""
+        path = self.path / "stages.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def finish_stage(self, name: str, seconds: float, result: Mapping[str, Any] | None = None) -> None:
+        """Records that a stage is done."""
+        write_json(self.path / "stages.json", self.stages() | {name: {"seconds": seconds, **(result or {})}})
