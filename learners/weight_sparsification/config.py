@@ -24,7 +24,7 @@ class WeightSparseConfig:
     )
     num_rollouts: int = flag(200, "roll-outs of the search", name="ws_nb_rlouts", minimum=1)
     min_rollouts: int = flag(
-        50, "roll-outs that fill the replay buffer before the agent learns", name="ws_nb_rlouts_min", minimum=1
+        20, "roll-outs that fill the replay buffer before the agent learns", name="ws_nb_rlouts_min", minimum=1
     )
     reward_type: str = flag(
         "single-obj",

@@ -23,7 +23,7 @@ from learners.training import Evaluation, TrainingResult, restore_variables
 from learners.weight_sparsification.allocation import BASELINES, MAX_LAYER_RATIO, allocate, dense_ends, layer_specs
 from learners.weight_sparsification.finalists import judge_finalists
 from learners.weight_sparsification.ratio_search import SearchLog, best_distinct, search
-from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv
+from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
 from learners.weight_sparsification.rollout_eval import FineTuner, PathPruner, RolloutEvaluator, SgdPruner
 from rl_agents.ddpg.agent import DdpgAgent
 from utils.errors import InputError
@@ -44,13 +44,10 @@ class WeightSparseLearner(Learner):
         return layer_specs(prunable_kernels(self.new_model()))
 
     @functools.cached_property
-    def env(self) -> RolloutEnv:
-        """The roll-out environment of the run's target."""
+    def ratio_config(self) -> RatioConfig:
+        """What the allocation must reach."""
         options = self.config.weight_sparse
-        return RolloutEnv(
-            self.layers,
-            RatioConfig(options.prune_ratio, options.reward_type, self._keeps_ends_dense, MAX_LAYER_RATIO),
-        )
+        return RatioConfig(options.prune_ratio, options.reward_type, self._keeps_ends_dense, MAX_LAYER_RATIO)
 
     @property
     def _keeps_ends_dense(self) -> bool:
@@ -64,7 +61,7 @@ class WeightSparseLearner(Learner):
         options = self.config.weight_sparse
         uniform(self.layers, options.prune_ratio, self._dense_paths, MAX_LAYER_RATIO)
         if options.prune_ratio_protocol == "optimal":
-            _ = self.env
+            RolloutEnv(self.layers, self.ratio_config)
         schedule, total = self._schedule(), self.helper.num_iterations
         updates = [step for step in range(total) if schedule.is_update_step(step)]
         if options.train_init == "dense" and (not updates or updates[-1] < schedule.end_step):
@@ -115,7 +112,7 @@ class WeightSparseLearner(Learner):
             candidates,
             evaluator,
             self._resolver(dense, evaluator),
-            lambda accuracy, ratios: self.env.reward(accuracy, overall_ratio(self.layers, ratios)),
+            lambda accuracy, ratios: reward(options.reward_type, accuracy, overall_ratio(self.layers, ratios)),
             fine_tuning,
             self.run_dir.file("finalists"),
             quiet=self.config.run.quiet,
@@ -135,7 +132,7 @@ class WeightSparseLearner(Learner):
         options = self.config.weight_sparse
         given = {protocol: self._allocate(protocol, dense, table) for protocol in BASELINES}
         agent = DdpgAgent(
-            self.env.state_size,
+            RolloutEnv(self.layers, self.ratio_config).state_size,
             1,
             self.config.ddpg,
             num_rollouts=options.num_rollouts,
@@ -146,7 +143,8 @@ class WeightSparseLearner(Learner):
         log.resume(agent)
         every = options.fine_tuning_iterations if options.rollout_fine_tuning == "every" else 0
         records = search(
-            self.env,
+            self.layers,
+            self.ratio_config,
             agent,
             given,
             lambda ratios: evaluator.score(ratios, every),

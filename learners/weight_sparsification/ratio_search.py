@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compressors.ratios import LayerSpec, Ratios, num_removed, overall_ratio
-from learners.weight_sparsification.rollout_env import RolloutEnv
+from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
 from rl_agents.ddpg.agent import DdpgAgent
 from rl_agents.replay import Transition
 from utils.errors import RunError
@@ -65,7 +65,8 @@ class SearchLog:
 
 
 def search(
-    env: RolloutEnv,
+    layers: Sequence[LayerSpec],
+    config: RatioConfig,
     agent: DdpgAgent,
     given: Mapping[str, Ratios],
     score: Callable[[Ratios], Score],
@@ -76,42 +77,51 @@ def search(
 ) -> list[dict[str, Any]]:
     """Runs the roll-outs that are not in the log yet; returns all records.
 
+    The first roll-outs score the given allocations. The best of them is where the agent's action 0.5 lies from then on,
+    and all of them are the first transitions it learns from; so the best roll-out is never below any of them.
+
     Args:
-        given: name -> allocation of another protocol: the first roll-outs, from which the agent learns too, so that the
-            best roll-out is never below any of them.
+        given: name -> allocation of another protocol.
         num_rollouts: in all, the given ones included.
     """
     names = list(given)
+    env = None
     with Progress("search", num_rollouts, unit="roll-out", initial=len(log.records), quiet=quiet) as bar:
         for index in range(len(log.records), num_rollouts):
             started = time.perf_counter()
-            source = names[index] if index < len(names) else AGENT
-            agent.begin_rollout()
-            transitions = _walk(env, agent, given.get(source))
-            ratios = dict(given.get(source) or env.ratios())
-            agent_seconds = time.perf_counter() - started
+            if index >= len(names) and env is None:
+                env = RolloutEnv(layers, config, best_of(log.records[: len(names)])["ratios"])
+            transitions = [] if index < len(names) else _propose(env, agent)
+            ratios = dict(given[names[index]] if index < len(names) else env.ratios())
+            asked = time.perf_counter()
             scored = score(ratios)
-            resumed = time.perf_counter()
-            reward = env.reward(scored.final, overall_ratio(env.layers, ratios))
-            for transition in transitions:
-                agent.observe(transition._replace(reward=reward))
-            agent.end_rollout(reward)
-            agent.learn()
-            ended = time.perf_counter()
+            answered = time.perf_counter()
             record = {
                 "index": index,
-                "source": source,
+                "source": names[index] if index < len(names) else AGENT,
                 "ratios": ratios,
-                "overall_ratio": overall_ratio(env.layers, ratios),
-                "reward": reward,
+                "overall_ratio": overall_ratio(layers, ratios),
+                "reward": reward(config.reward_type, scored.final, overall_ratio(layers, ratios)),
                 "accuracy": scored.accuracy,
                 "accuracy_after": scored.accuracy_after,
-                "seconds": ended - started,
-                "agent_seconds": agent_seconds + ended - resumed,
             }
+            _observe(agent, transitions, record["reward"])
+            if index == len(names) - 1:
+                records = [*log.records, record]
+                env = RolloutEnv(layers, config, best_of(records)["ratios"])
+                for known in records:
+                    _observe(agent, _replay(env, known["ratios"]), known["reward"])
+            agent.learn()
+            ended = time.perf_counter()
+            record |= {"seconds": ended - started, "agent_seconds": asked - started + ended - answered}
             log.append(record, agent)
-            bar.update(index + 1, reward=reward, best=max(r["reward"] for r in log.records))
+            bar.update(index + 1, reward=record["reward"], best=best_of(log.records)["reward"])
     return log.records
+
+
+def best_of(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The record of the highest reward, the first of them."""
+    return max(records, key=lambda record: record["reward"])
 
 
 def best_distinct(
@@ -125,17 +135,32 @@ def best_distinct(
     return list(chosen.values())[:count]
 
 
-def _walk(env: RolloutEnv, agent: DdpgAgent, given: Ratios | None) -> list[Transition]:
-    """One pass over the layers, by the agent's actions or by those nearest to the given ratios; rewards are still 0."""
+def _propose(env: RolloutEnv, agent: DdpgAgent) -> list[Transition]:
+    """One pass of the agent over the layers; rewards are still 0."""
+    agent.begin_rollout()
+    return _walk(env, lambda state: agent.act(state, explore=True))
+
+
+def _replay(env: RolloutEnv, ratios: Ratios) -> list[Transition]:
+    """One pass with the actions nearest to the given ratios; rewards are still 0."""
+    remaining = iter(env.layers)
+    return _walk(env, lambda state: np.array([env.action_for(ratios[next(remaining).path])], np.float32))
+
+
+def _walk(env: RolloutEnv, act: Callable[[np.ndarray], np.ndarray]) -> list[Transition]:
     transitions = []
     state, done = env.reset(), False
     while not done:
-        if given is None:
-            action = agent.act(state, explore=True)
-        else:
-            ratio = given[env.layers[len(transitions)].path]
-            action = np.array([env.action_for(ratio)], np.float32)
+        action = act(state)
         following, done = env.step(float(action[0]))
         transitions.append(Transition(state, action, 0.0, float(done), following))
         state = following
     return transitions
+
+
+def _observe(agent: DdpgAgent, transitions: Sequence[Transition], reward: float) -> None:
+    """Gives the agent one roll-out, its reward to every transition."""
+    for transition in transitions:
+        agent.observe(transition._replace(reward=reward))
+    if transitions:
+        agent.end_rollout(reward)

@@ -61,6 +61,11 @@ def ratio_to_action(ratio: float, low: float, middle: float, high: float) -> flo
     return 0.5
 
 
+def reward(reward_type: str, accuracy: float, overall_ratio: float) -> float:
+    """accuracy (`single-obj`) or accuracy * log(1 + overall ratio) (`multi-obj`)."""
+    return accuracy if reward_type == "single-obj" else accuracy * math.log1p(overall_ratio)
+
+
 class RolloutEnv:
     """States, actions and rewards of one roll-out over the prunable layers.
 
@@ -131,10 +136,6 @@ class RolloutEnv:
     def ratios(self) -> Ratios:
         """The finished roll-out's ratio of each layer."""
         return {layer.path: ratio for layer, ratio in zip(self.layers, self._ratios, strict=True)}
-
-    def reward(self, accuracy: float, overall_ratio: float) -> float:
-        """accuracy (`single-obj`) or accuracy * log(1 + overall ratio) (`multi-obj`)."""
-        return accuracy if self._config.reward_type == "single-obj" else accuracy * math.log1p(overall_ratio)
 
     def _bounds(self) -> tuple[float, float, float]:
         """The current layer's ratios at actions 0, 0.5 and 1."""

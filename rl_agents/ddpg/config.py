@@ -27,14 +27,14 @@ class DdpgConfig:
     baseline_decay: float = flag(
         0.95, "decay of that moving average in a roll-out", name="ddpg_bsln_decy_rate", minimum=0, below=1
     )
-    noise_type: str = flag("param", "what exploration disturbs", name="ddpg_noise_type", choices=("action", "param"))
+    noise_type: str = flag("action", "what exploration disturbs", name="ddpg_noise_type", choices=("action", "param"))
     noise_protocol: str = flag(
         "tdecy",
         "noise scale: follows the distance between actions, or decays with time",
         name="ddpg_noise_prtl",
         choices=("adapt", "tdecy"),
     )
-    noise_initial: float = flag(1.0, "standard deviation at the start", name="ddpg_noise_std_init", above=0)
+    noise_initial: float = flag(0.1, "standard deviation at the start", name="ddpg_noise_std_init", above=0)
     noise_target_distance: float = flag(
         1e-2, "adapt: distance aimed at between disturbed and plain actions", name="ddpg_noise_dst_finl", above=0
     )
@@ -42,7 +42,7 @@ class DdpgConfig:
         1.03, "adapt: factor of one change of the scale", name="ddpg_noise_adpt_rat", above=1
     )
     noise_final: float = flag(
-        1e-5,
+        0.02,
         "tdecy: standard deviation after as many changes as there are roll-outs",
         name="ddpg_noise_std_finl",
         above=0,

@@ -19,12 +19,12 @@ def test_flags_keep_their_historic_names_and_defaults():
         "ddpg_batch_size": 64,
         "ddpg_enbl_bsln_func": True,
         "ddpg_bsln_decy_rate": 0.95,
-        "ddpg_noise_type": "param",
+        "ddpg_noise_type": "action",
         "ddpg_noise_prtl": "tdecy",
-        "ddpg_noise_std_init": 1.0,
+        "ddpg_noise_std_init": 0.1,
         "ddpg_noise_dst_finl": 1e-2,
         "ddpg_noise_adpt_rat": 1.03,
-        "ddpg_noise_std_finl": 1e-5,
+        "ddpg_noise_std_finl": 0.02,
     }
 
 
