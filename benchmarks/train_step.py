@@ -10,12 +10,12 @@ import statistics
 
 from ratios_of_times import interleaved_seconds, ratio_line
 
-STEPS = 10  # in one call, as in training
+STEPS = 5  # in one call
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=30)
     rounds = parser.parse_args().rounds
 
     import keras

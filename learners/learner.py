@@ -46,8 +46,15 @@ class Learner(abc.ABC):
         """Where the learner's result is kept."""
         return self.run_dir.path / "model.keras"
 
-    def check(self) -> None:  # noqa: B027
-        """Raises InputError for what can be known to be wrong before any work."""
+    def check(self) -> None:
+        """Raises InputError for what can be known to be wrong before any work: then the run directory is not claimed."""
+        model, given = self.new_model(), self.config.run.save_path
+        if given and not given.endswith(".keras"):
+            raise InputError(f"--save_path must end in .keras. Received: {given!r}")
+        if given and Path(given).exists():
+            load_network(Path(given), model)
+        if self.config.run.model_http_url:
+            _check_url(self.config.run.model_http_url)
 
     def evaluate(self) -> dict[str, float]:
         """Accuracy and loss on the test set of the model at `--save_path_eval`, by default the run's result."""
@@ -57,7 +64,11 @@ class Learner(abc.ABC):
         return self.test(model)
 
     def new_model(self) -> keras.Model:
-        """A network with the initial weights of the run's seed."""
+        """A network with the initial weights of the run's seed.
+
+        Also its layers' names are always the same: Keras would go on counting those that the user did not name.
+        """
+        keras.backend.clear_session(free_memory=False)
         keras.utils.set_random_seed(self.config.run.seed)
         return self.helper.build_model()
 
@@ -202,10 +213,14 @@ def load_network(path: Path, model: keras.Model) -> None:
     restore_variables(model.variables, named_arrays(loaded.variables), str(path))
 
 
-def _download(url: str, path: Path) -> Path:
-    """Fetches a `.keras` file."""
+def _check_url(url: str) -> None:
     if not url.startswith(("https://", "http://")):
         raise InputError(f"--model_http_url must begin with https:// or http://. Received: {url!r}")
+
+
+def _download(url: str, path: Path) -> Path:
+    """Fetches a `.keras` file."""
+    _check_url(url)
 
     def write(temporary: Path) -> None:
         with urllib.request.urlopen(url, timeout=60) as response, open(temporary, "wb") as file:

@@ -76,22 +76,39 @@ class TrainStep:
 
 
 class Evaluation:
-    """`evaluation()`: accuracy and mean loss of a model over a data set, exact to the last odd batch; compiled once."""
+    """`evaluation()`: accuracy and mean loss of a model over a data set, exact to the last odd batch; compiled once.
 
-    def __init__(self, model: keras.Model, batches: tf.data.Dataset, loss: Loss):
-        @tf.function
-        def run():
-            right, total, loss_sum = tf.zeros([], tf.int64), tf.zeros([], tf.int64), tf.zeros([])
+    Args:
+        in_memory: keep the batches as tensors. For a set that is evaluated again and again: reading it through tf.data
+            took as long as evaluating it.
+    """
+
+    def __init__(self, model: keras.Model, batches: tf.data.Dataset, loss: Loss, in_memory: bool = False):
+        def sums(images, labels):
+            logits = model(images, training=False)
+            predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+            count = tf.size(labels, tf.int64)
+            loss_sum = loss(labels, logits) * tf.cast(count, tf.float32)
+            return tf.math.count_nonzero(tf.equal(predicted, labels)), count, loss_sum
+
+        def over_dataset():
+            totals = tf.zeros([], tf.int64), tf.zeros([], tf.int64), tf.zeros([])
             for images, labels in batches:
-                logits = model(images, training=False)
-                predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)
-                right += tf.math.count_nonzero(tf.equal(predicted, labels))
-                count = tf.size(labels, tf.int64)
-                total += count
-                loss_sum += loss(labels, logits) * tf.cast(count, tf.float32)
-            return right, total, loss_sum
+                totals = tuple(total + part for total, part in zip(totals, sums(images, labels), strict=True))
+            return totals
 
-        self._run = run
+        def over_tensors():
+            totals = sums(*odd)
+            for index in tf.range(tf.shape(labels)[0]):
+                parts = sums(images[index], labels[index])
+                totals = tuple(total + part for total, part in zip(totals, parts, strict=True))
+            return totals
+
+        if in_memory:
+            *whole, odd = batches
+            images, labels = (tf.stack([batch[part] for batch in whole or [odd]]) for part in (0, 1))
+            images, labels = images[: len(whole)], labels[: len(whole)]
+        self._run = tf.function(over_tensors if in_memory else over_dataset)
 
     def __call__(self) -> dict[str, float]:
         right, total, loss_sum = (value.numpy() for value in self._run())

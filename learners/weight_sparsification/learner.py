@@ -72,12 +72,12 @@ class WeightSparseLearner(Learner):
 
     def run(self) -> dict[str, Any]:
         dense = self.dense_model()
-        table = self._path_table(dense)
-        ratios, start = self._chosen(dense, table)
+        table = self.path_table(dense)
+        ratios, start = self.choose(dense, table)
         model, training = self._train(dense, ratios, start)
         return self._report(model, ratios, training)
 
-    def _path_table(self, dense: keras.Model) -> PathTable:
+    def path_table(self, dense: keras.Model) -> PathTable:
         """All pruning paths of the dense network, built once."""
         path = self.run_dir.file("paths.npz")
         if "paths" in self.run_dir.stages():
@@ -90,20 +90,21 @@ class WeightSparseLearner(Learner):
         self.run_dir.finish_stage("paths", time.perf_counter() - started)
         return table
 
-    def _allocate(self, protocol: str, dense: keras.Model, table: PathTable) -> Ratios:
+    def allocation(self, protocol: str, dense: keras.Model, table: PathTable) -> Ratios:
+        """Each layer's ratio by a protocol other than `optimal`."""
         kernels = [np.asarray(kernel.value) for kernel in prunable_kernels(dense)]
         target = self.config.weight_sparse.prune_ratio
         return allocate(protocol, self.layers, target, self._dense_paths, kernels, table)
 
-    def _chosen(self, dense: keras.Model, table: PathTable) -> tuple[Ratios, Checkpoint]:
+    def choose(self, dense: keras.Model, table: PathTable) -> tuple[Ratios, Checkpoint]:
         """The allocation of the run, and the pruned network that it gives without further training."""
         options = self.config.weight_sparse
-        evaluator = self._evaluator(dense, table)
+        evaluator = self.evaluator(dense, table)
         if options.prune_ratio_protocol == "optimal":
             records = self._search(dense, table, evaluator)
             candidates = best_distinct(records, self.layers, options.num_finalists)
         else:
-            ratios = self._allocate(options.prune_ratio_protocol, dense, table)
+            ratios = self.allocation(options.prune_ratio_protocol, dense, table)
             candidates = [{"index": 0, "source": options.prune_ratio_protocol, "ratios": ratios}]
         fine_tuning = 0
         if len(candidates) > 1 and options.rollout_fine_tuning == "finalists":
@@ -111,7 +112,7 @@ class WeightSparseLearner(Learner):
         judged = judge_finalists(
             candidates,
             evaluator,
-            self._resolver(dense, evaluator),
+            self.resolver(dense, evaluator),
             lambda accuracy, ratios: reward(options.reward_type, accuracy, overall_ratio(self.layers, ratios)),
             fine_tuning,
             self.run_dir.file("finalists"),
@@ -130,7 +131,7 @@ class WeightSparseLearner(Learner):
     def _search(self, dense: keras.Model, table: PathTable, evaluator: RolloutEvaluator) -> list[dict[str, Any]]:
         """The records of all roll-outs."""
         options = self.config.weight_sparse
-        given = {protocol: self._allocate(protocol, dense, table) for protocol in BASELINES}
+        given = {protocol: self.allocation(protocol, dense, table) for protocol in BASELINES}
         agent = DdpgAgent(
             RolloutEnv(self.layers, self.ratio_config).state_size,
             1,
@@ -157,7 +158,8 @@ class WeightSparseLearner(Learner):
             self.run_dir.finish_stage("search", seconds, {"rollouts": len(records)})
         return records
 
-    def _evaluator(self, dense: keras.Model, table: PathTable) -> RolloutEvaluator:
+    def evaluator(self, dense: keras.Model, table: PathTable) -> RolloutEvaluator:
+        """What scores roll-outs and finalists, on a model of its own."""
         options = self.config.weight_sparse
         model = self.new_model()
         model.set_weights(dense.get_weights())
@@ -166,7 +168,7 @@ class WeightSparseLearner(Learner):
             prune = PathPruner(model, dense, table, images[:BATCH_NORM_IMAGES])
         else:
             prune = SgdPruner(model, dense, images, options.regression_iterations, options.regression_learning_rate)
-        batches = self.helper.validation_batches().take(options.evaluation_batches).cache()
+        batches = self.helper.validation_batches().take(options.evaluation_batches)
         tuner = FineTuner(
             model,
             self.helper.training_batches,
@@ -174,10 +176,10 @@ class WeightSparseLearner(Learner):
             options.fine_tuning_learning_rate,
             self.config.net.training.weight_decay,
         )
-        validation = Evaluation(model, batches, self.helper.loss)
+        validation = Evaluation(model, batches, self.helper.loss, in_memory=True)
         return RolloutEvaluator(model, prune, validation, tuner)
 
-    def _resolver(self, dense: keras.Model, evaluator: RolloutEvaluator):
+    def resolver(self, dense: keras.Model, evaluator: RolloutEvaluator):
         """How a finalist's weights are found: as in its roll-out, or progressively where that is better."""
         if self.config.weight_sparse.regression_solver == "sgd":
             return evaluator.prune

@@ -173,12 +173,14 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_checkpoint(tmp_path):
     assert all(np.isfinite(array).all() for array in found.arrays.values())
 
 
-def test_evaluation_counts_the_last_odd_batch():
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
+def test_evaluation_counts_the_last_odd_batch(batch_size, in_memory):
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Activation("linear")(inputs))
     logits = np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]]
-    data = tf.data.Dataset.from_tensor_slices((logits, np.array([0, 1, 0, 0, 0], np.int32))).batch(2)
-    result = Evaluation(model, data, _loss)()
+    data = tf.data.Dataset.from_tensor_slices((logits, np.array([0, 1, 0, 0, 0], np.int32))).batch(batch_size)
+    result = Evaluation(model, data, _loss, in_memory)()
     right, wrong = -np.log(np.e / (np.e + 1)), -np.log(1 / (np.e + 1))
     assert result["accuracy"] == pytest.approx(3 / 5)
     assert result["loss"] == pytest.approx((3 * right + 2 * wrong) / 5, rel=1e-5)

@@ -1,0 +1,248 @@
+import http.server
+import json
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+from datasets.config import DataConfig
+from datasets.images import ImageArrays, ImageDataset
+from export.keras_model import save_plain_model
+from learners.config import RunConfig, RunOptions
+from learners.full_precision import FullPrecisionLearner
+from learners.learner import load_network
+from nets.config import NetConfig
+from nets.layers import FusedBatchNormalization
+from nets.model_helper import ModelHelper
+from utils.errors import InputError
+from utils.run_dir import RunDir
+
+
+class Helper(ModelHelper):
+    """Three training steps on noise; its layers have no names of their own."""
+
+    model_name = "small"
+    num_epochs = 1
+    units = 3
+
+    def build_model(self):
+        inputs = keras.Input((6, 6, 3))
+        x = keras.layers.ReLU()(FusedBatchNormalization()(keras.layers.Conv2D(4, 3, use_bias=False)(inputs)))
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        return keras.Model(inputs, keras.layers.Dense(self.units)(x))
+
+    def load_data(self):
+        generator = np.random.default_rng(0)
+        splits = [
+            ImageArrays(
+                generator.integers(0, 256, (count, 6, 6, 3), dtype=np.uint8), (np.arange(count) % 3).astype(np.int32)
+            )
+            for count in (24, 6, 7)
+        ]
+        mean, std = np.full(3, 127.5, np.float32), np.full(3, 64, np.float32)
+        return ImageDataset("noise", "noise", 3, *splits, mean=mean, std=std, crop_padding=0, flip=False)
+
+    def learning_rate_at(self, step):
+        return np.full(np.shape(step), 0.1)
+
+
+class WiderHelper(Helper):
+    units = 5
+
+
+def learner(directory, helper=Helper, **options):
+    config = RunConfig(RunOptions(quiet=True, **options), NetConfig(DataConfig(batch_size=8)))
+    run_dir = RunDir(directory)
+    run_dir.open({})
+    return FullPrecisionLearner(config, helper(config.net), run_dir)
+
+
+def weights(model):
+    return {variable.path: np.array(variable.value) for variable in model.variables}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        np.testing.assert_array_equal(found[path], value, err_msg=path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A saved network with weights that no seed gives."""
+    directory = tmp_path_factory.mktemp("trained")
+    model = learner(directory / "run").new_model()
+    generator = np.random.default_rng(1)
+    for variable in model.variables:
+        variable.assign(generator.uniform(0.1, 1, variable.shape).astype(np.float32))
+    save_plain_model(model, directory / "model.keras")
+    return directory / "model.keras", weights(model)
+
+
+def test_the_network_of_a_seed_is_the_same_each_time(tmp_path):
+    first, again = (learner(tmp_path / name) for name in ("a", "b"))
+    expected = weights(first.new_model())
+    assert_same(weights(first.new_model()), expected)  # also the names, which Keras would go on counting
+    assert_same(weights(again.new_model()), expected)
+    other = weights(learner(tmp_path / "c", seed=1).new_model())
+    assert any(not np.array_equal(other[path], expected[path]) for path in expected)
+
+
+# load_network.
+
+
+def test_a_saved_network_comes_back_bit_for_bit(tmp_path, trained):
+    path, expected = trained
+    model = learner(tmp_path / "run").new_model()
+    load_network(path, model)
+    assert_same(weights(model), expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no model at"),
+        (b"", "cannot be read as a .keras model"),
+        (b"hello", "cannot be read as a .keras model"),
+        (slice(0, 1000), "cannot be read as a .keras model"),
+        (slice(0, -1), "cannot be read as a .keras model"),
+    ],
+    ids=["missing", "empty", "text", "first part", "last byte missing"],
+)
+def test_a_file_that_is_no_model_is_named_and_nothing_is_changed(tmp_path, trained, content, message):
+    path = tmp_path / "given.keras"
+    if content is not None:
+        path.write_bytes(trained[0].read_bytes()[content] if isinstance(content, slice) else content)
+    model = learner(tmp_path / "run").new_model()
+    before = weights(model)
+    with pytest.raises(InputError) as error:
+        load_network(path, model)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert_same(weights(model), before)
+
+
+def test_a_directory_is_no_model(tmp_path):
+    with pytest.raises(InputError, match="there is no model at"):
+        load_network(tmp_path, learner(tmp_path / "run").new_model())
+
+
+def test_another_network_is_refused_with_the_shapes(tmp_path, trained):
+    model = learner(tmp_path / "run", WiderHelper).new_model()
+    before = weights(model)
+    with pytest.raises(InputError, match=r"model\.keras holds another network\. dense/kernel: \(4, 3\) there, \(4, 5\)"):
+        load_network(trained[0], model)
+    assert_same(weights(model), before)
+
+
+# Where the dense model comes from.
+
+
+def source(directory):
+    return json.loads((directory / "stages.json").read_text())["dense"]["source"]
+
+
+def test_a_given_model_is_taken_without_training(tmp_path, trained):
+    path, expected = trained
+    model = learner(tmp_path / "run", save_path=str(path)).dense_model()
+    assert_same(weights(model), expected)
+    assert source(tmp_path / "run") == str(path)
+    assert not (tmp_path / "run" / "dense" / "checkpoint.npz").exists()
+
+
+def test_a_trained_model_is_kept_where_it_was_asked_for(tmp_path):
+    kept = tmp_path / "kept" / "model.keras"
+    report = learner(tmp_path / "run", save_path=str(kept)).run()
+    assert source(tmp_path / "run") == "trained"
+    assert report["training"]["iterations"] == 3
+    again = learner(tmp_path / "again", save_path=str(kept)).run()
+    assert again["dense"] == {"accuracy": report["dense"]["accuracy"], "source": str(kept)}
+    assert again["training"] is None
+
+
+def test_a_finished_dense_model_is_not_asked_for_again(tmp_path, trained):
+    expected = weights(learner(tmp_path / "run", save_path=str(trained[0])).dense_model())
+    gone = tmp_path / "gone.keras"
+    assert_same(weights(learner(tmp_path / "run", save_path=str(gone)).dense_model()), expected)
+    assert not gone.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(save_path="{other}"), "given.keras holds another network"),
+        (dict(save_path="{text}"), "text.keras cannot be read as a .keras model"),
+        (dict(save_path="model.ckpt"), "--save_path must end in .keras. Received: 'model.ckpt'"),
+        (dict(model_http_url="ftp://host/model.keras"), "--model_http_url must begin with https:// or http://"),
+        (dict(model_http_url="file:///etc/hostname"), "Received: 'file:///etc/hostname'"),
+    ],
+)
+def test_a_wrong_source_is_known_before_any_work(tmp_path, options, message):
+    save_plain_model(learner(tmp_path / "other", WiderHelper).new_model(), tmp_path / "given.keras")
+    (tmp_path / "text.keras").write_text("hello")
+    places = {"other": tmp_path / "given.keras", "text": tmp_path / "text.keras"}
+    options = {name: value.format(**places) for name, value in options.items()}
+    with pytest.raises(InputError) as error:
+        learner(tmp_path / "run", **options).check()
+    assert message in str(error.value)
+
+
+# --model_http_url, through a server of our own.
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder and the URL under which it is served."""
+    monkeypatch.setenv("no_proxy", "*")
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=folder)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_model_is_fetched_where_there_is_none(tmp_path, served, trained):
+    folder, url = served
+    (folder / "model.keras").write_bytes(trained[0].read_bytes())
+    kept = tmp_path / "kept.keras"
+    options = dict(model_http_url=f"{url}/model.keras", save_path=str(kept))
+    model = learner(tmp_path / "run", **options).dense_model()
+    assert_same(weights(model), trained[1])
+    assert source(tmp_path / "run") == f"{url}/model.keras"
+    (folder / "model.keras").unlink()
+    learner(tmp_path / "again", **options).dense_model()
+    assert source(tmp_path / "again") == str(kept)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be fetched: HTTP Error 404"), (b"<html>", "cannot be read as a .keras model")],
+    ids=["missing", "page"],
+)
+def test_a_url_without_a_model_is_named_and_ends_no_stage(tmp_path, served, content, message):
+    folder, url = served
+    if content is not None:
+        (folder / "model.keras").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        learner(tmp_path / "run", model_http_url=f"{url}/model.keras").dense_model()
+    assert message in str(error.value)
+    assert not (tmp_path / "run" / "stages.json").exists()
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path, served):
+    with pytest.raises(InputError, match=r"--model_http_url http://127\.0\.0\.1:1/m\.keras cannot be fetched: .*refused"):
+        learner(tmp_path / "run", model_http_url="http://127.0.0.1:1/m.keras").dense_model()
