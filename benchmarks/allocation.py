@@ -3,10 +3,13 @@
     .venv/bin/python benchmarks/allocation.py            # measures what is missing, then prints the table
     .venv/bin/python benchmarks/allocation.py --table    # prints what is known
 
-ResNet-20 on digits32. For each seed a dense network is trained by the default recipe. Each allocation is measured as its
-paths give it ("paths": layers from their pruning paths, batch norm re-estimated), re-solved front to back ("progressive")
-and after --iterations steps from there with the masks fixed ("trained": the recipe's warm-up and cosine, the same
-batches for all). `optimal` is the default search; the fine-tuning of its finalists only chooses among them.
+ResNet-20 on digits32. For each seed a dense network is trained by the default recipe. Each allocation is measured
+
+- as its paths give it ("paths": layers from their pruning paths, batch norm re-estimated),
+- re-solved front to back ("progressive"), and
+- after --iterations steps from there ("trained": masks fixed, warm-up and cosine, the same batches for all).
+
+`optimal` is the default search; the fine-tuning of its finalists only chooses among them.
 Each figure is written to benchmarks/results/allocation.jsonl as it is found, and not measured twice.
 """
 
@@ -47,8 +50,8 @@ def _measure(seed: int, ratio: float, protocols: list[str], iterations: int) -> 
     import keras
     import numpy as np
     import tensorflow as tf
-
     from benchmark_runs import RUNS, dense_network, learner_for
+
     from compressors.graph import prunable_kernels
     from compressors.masks import MaskSet
     from compressors.policies import FixedMasks

@@ -4,6 +4,7 @@ import functools
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -14,6 +15,7 @@ from compressors.pruning_path import DENSITIES, PruningPath, build_path, inverse
 from compressors.ratios import LayerSpec, Ratios, removed_counts
 from compressors.regression import as_matrix, conjugate_gradients, damped
 from utils.errors import InputError
+from utils.run_dir import write_atomically
 
 _RESOLVE_ITERATIONS = 3  # trained ResNet-20, 75-95%: output error 0-2% above that after 10; without any 2-3%
 
@@ -78,16 +80,12 @@ class PathTable:
         for index, (name, path) in enumerate(self.paths.items()):
             arrays[f"{index}.gram"] = self._grams[name]
             arrays |= {f"{index}.{field}": np.asarray(value) for field, value in path._asdict().items()}
-        temporary = f"{os.fspath(file)}.tmp"
-        try:
+
+        def write(temporary: Path) -> None:
             with open(temporary, "wb") as stream:
                 np.savez(stream, **arrays)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, file)
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
+
+        write_atomically(Path(file), write)
 
     @classmethod
     def load(cls, file: str | os.PathLike) -> "PathTable":

@@ -10,11 +10,21 @@ class DataConfig:
     """Data"""
 
     disk: str = flag(
-        "", "local | hdfs | embedded; unset: where a directory is configured, else embedded", name="data_disk"
+        "",
+        "local | hdfs | embedded; unset: where a directory is configured, else embedded",
+        name="data_disk",
+        affects_result=False,
     )
-    local_directory: str = flag("", "directory of the data set on this machine", name="data_dir_local")
-    hdfs_directory: str = flag("", "directory of the data set on HDFS", name="data_dir_hdfs")
-    hdfs_host: str = flag("", "HDFS name node, host:port; unset: the one Hadoop is set up for", name="data_hdfs_host")
+    local_directory: str = flag(
+        "", "directory of the data set on this machine", name="data_dir_local", affects_result=False
+    )
+    hdfs_directory: str = flag("", "directory of the data set on HDFS", name="data_dir_hdfs", affects_result=False)
+    hdfs_host: str = flag(
+        "",
+        "HDFS name node, host:port; unset: the one Hadoop is set up for",
+        name="data_hdfs_host",
+        affects_result=False,
+    )
     num_training_images: int = flag(0, "training images used, the first ones; 0: all", name="nb_smpls_train", minimum=0)
     num_validation_images: int = flag(
         0, "training images kept for validation, the last ones; 0: the data set's own", name="nb_smpls_val", minimum=0

@@ -26,9 +26,14 @@ class RunOptions:
     save_path_eval: str = flag(
         "", "the model that --exec_mode eval evaluates [<run_dir>/model.keras]", affects_result=False
     )
-    model_http_url: str = flag("", "where to fetch the dense model if there is none at --save_path")
+    model_http_url: str = flag(
+        "",
+        "where to fetch the dense model if --save_path has none: a .keras file, or the folder of such files",
+    )
     log_dir: str = flag("", "TensorBoard events [<run_dir>/tensorboard]", affects_result=False)
-    summary_interval: int = flag(20, "training steps between two lines of the log", name="summ_step", minimum=1)
+    summary_interval: int = flag(
+        20, "training steps between two lines of the log", name="summ_step", minimum=1, affects_result=False
+    )
     save_interval: int = flag(
         100, "training steps between two checkpoints", name="save_step", minimum=1, affects_result=False
     )

@@ -16,5 +16,6 @@ class FullPrecisionLearner(Learner):
         save_plain_model(model, self.model_path)
         layers = kernel_table(model, [kernel.path for kernel in prunable_kernels(model)], {})
         stage = self.run_dir.stages()["dense"]
-        training = {key: stage[key] for key in ("iterations", "seconds", "images_per_second") if key in stage}
-        return self.report(model, {"layers": layers, "training": training or None})
+        was_trained = "iterations" in stage
+        training = {key: stage[key] for key in ("iterations", "seconds", "images_per_second")} if was_trained else None
+        return self.report(model, {"layers": layers, "training": training})

@@ -3,6 +3,7 @@
 import abc
 import platform
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -47,7 +48,7 @@ class Learner(abc.ABC):
         return self.run_dir.path / "model.keras"
 
     def check(self) -> None:
-        """Raises InputError for what can be known to be wrong before any work: then the run directory is not claimed."""
+        """Raises InputError for what can be known to be wrong before any work; the run directory is not yet claimed."""
         model, given = self.new_model(), self.config.run.save_path
         if given and not given.endswith(".keras"):
             raise InputError(f"--save_path must end in .keras. Received: {given!r}")
@@ -95,7 +96,7 @@ class Learner(abc.ABC):
             source = str(given)
             load_network(given, model)
         elif self.config.run.model_http_url:
-            source = self.config.run.model_http_url
+            source = self._model_url()
             load_network(_download(source, self.run_dir.file("dense", "download.keras")), model)
         else:
             source = "trained"
@@ -109,6 +110,13 @@ class Learner(abc.ABC):
         self.run_dir.finish_stage("dense", seconds, {"source": source, **tested, **training})
         self.say(f"dense network ({source}): test accuracy {tested['accuracy']:.4f}")
         return model
+
+    def _model_url(self) -> str:
+        """`--model_http_url` itself where it names a file, else that of this network below it."""
+        url = self.config.run.model_http_url
+        if url.endswith(".keras"):
+            return url
+        return f"{url.rstrip('/')}/{self.helper.model_name}_at_{self.helper.dataset.name}.keras"
 
     def optimizer(self) -> keras.Optimizer:
         """SGD with momentum; the training loop sets the rate."""
@@ -172,7 +180,7 @@ class Learner(abc.ABC):
             "stages": [{"name": name, "seconds": stage["seconds"]} for name, stage in stages.items()],
         }
         write_report(self.run_dir.path, report)
-        print_report(report)
+        print_report(report, sys.stdout)
         print(f"all of it is in {self.run_dir.path}")
         return report
 

@@ -14,7 +14,7 @@ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "nets_for_tests" / "tiny_at_cifar10_run.py"
-FEW = "--nb_smpls_train 320 --nb_smpls_val 100 --nb_smpls_eval 100 --batch_size 32 --nb_epochs_rat 0.25".split()
+FEW = "--nb_smpls_train 320 --nb_smpls_val 100 --nb_smpls_eval 100 --batch_size 32 --nb_epochs_rat 0.25"
 SPARSE = ("--learner", "weight-sparse")
 CIFAR10_FILES = [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]
 RECORD = 3073
@@ -37,7 +37,7 @@ def refused(tmp_path, capsys):
     def run(*flags, script=TINY, code=2):
         run_dir = tmp_path / "run"
         with pytest.raises(SystemExit) as stop:
-            main.run(["main.py", str(script), "--run_dir", str(run_dir), *FEW, *flags])
+            main.run(["main.py", str(script), "--run_dir", str(run_dir), *FEW.split(), *flags])
         message = capsys.readouterr().err
         assert stop.value.code == code, message
         assert "Traceback" not in message
@@ -92,6 +92,10 @@ def data(tmp_path):
         ("--data_disk local", ("--data_disk local needs --data_dir_local", "none")),
         ("--nb_smpls_train 99999999", ("--nb_smpls_train must be at most", "99999999")),
         ("--save_path model.ckpt", ("--save_path must end in .keras", "'model.ckpt'")),
+        (
+            "--learner weight-sparse --ws_save_path model.ckpt",
+            ("--ws_save_path must end in .keras", "'model.ckpt'"),
+        ),
         ("--model_http_url ftp://host/m.keras", ("--model_http_url must begin with https:// or http://", "ftp://host")),
     ],
 )
@@ -215,7 +219,7 @@ def test_a_run_directory_with_something_else_in_it_is_left_alone(tmp_path, capsy
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
     for overwrite in ((), ("--overwrite",)):
         with pytest.raises(SystemExit) as stop:
-            main.run(["main.py", str(TINY), "--run_dir", str(tmp_path / "photos"), *FEW, *overwrite])
+            main.run(["main.py", str(TINY), "--run_dir", str(tmp_path / "photos"), *FEW.split(), *overwrite])
         assert stop.value.code == 2
         assert f"{tmp_path / 'photos'} is not empty and holds no run of ours" in capsys.readouterr().err
         assert [path.name for path in (tmp_path / "photos").iterdir()] == ["holiday.jpg"]
@@ -249,7 +253,6 @@ def test_the_command_line_goes_before_path_conf(refused, tmp_path):
 # How a process ends.
 
 
-
 def _start(*arguments, **options):
     options = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) | options
     return subprocess.Popen([sys.executable, "main.py", *arguments], **options)
@@ -272,7 +275,7 @@ def test_debug_shows_where_an_error_arose():
 
 def test_a_loss_that_is_not_finite_stops_the_run(refused, tmp_path):
     # The rate rises to its peak 1e30 * 32 / 128 and the loss is no number after few steps.
-    message = refused("--lrn_rate_init", "1e30", "--save_step", "1", "--data_disk", "embedded", code=1)
+    message = refused("--lrn_rate_init", "1e30", "--save_step", "1", "--data_disk", "embedded", "--quiet", code=1)
     found = re.search(r"the loss is (nan|inf) at step (\d+) with learning rate (\S+); (.*)", message)
     assert found
     assert 0 < int(found[2]) < 20
@@ -286,7 +289,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(refused, tmp_path):
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
 def test_a_stopped_run_says_how_to_go_on(tmp_path, sent, code):
     run_dir = tmp_path / "run"
-    flags = [*FEW, "--nb_epochs_rat", "500", "--save_step", "10", "--quiet"]
+    flags = [*FEW.split(), "--nb_epochs_rat", "500", "--save_step", "10", "--quiet"]
     process = _start(str(TINY), "--run_dir", str(run_dir), "--data_disk", "embedded", "--model_http_url=", *flags)
     deadline = time.monotonic() + 120
     while not (run_dir / "dense" / "checkpoint.npz").exists() and time.monotonic() < deadline:

@@ -1,33 +1,61 @@
 """Whole runs of the program, as a user starts it, on a small part of the embedded data set."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import main
+
 ROOT = Path(__file__).resolve().parent.parent
-TINY = """--nb_smpls_train 320 --nb_smpls_val 100 --nb_smpls_eval 100 --batch_size 32 --nb_epochs_rat 0.25
-    --summ_step 2 --save_step 2 --ws_nb_rlouts 12 --ws_nb_rlouts_min 7 --ws_nb_iters_ft 4 --ws_nb_finalists 2
-    --ws_prune_ratio 0.75""".split()
+TINY = "tests/nets_for_tests/tiny_at_cifar10_run.py"
+LENET = "nets/lenet_at_cifar10_run.py"
+RESNET = "nets/resnet_at_cifar10_run.py"
+# Not even a path.conf of this machine changes where data and model come from.
+FLAGS = """--data_disk embedded --model_http_url= --nb_smpls_train 320 --nb_smpls_val 100 --nb_smpls_eval 100
+    --batch_size 32 --nb_epochs_rat 0.25 --summ_step 2 --save_step 2 --ws_nb_rlouts 40 --ws_nb_rlouts_min 15
+    --ws_nb_iters_ft 4 --ws_nb_finalists 2 --ws_prune_ratio 0.75"""
+SPARSE = ("--learner", "weight-sparse")
 
 
-def _command(run_dir, *flags, net="lenet"):
-    script = f"nets/{net}_at_cifar10_run.py"
-    return [sys.executable, "main.py", script, "--run_dir", str(run_dir), *TINY, *flags]
+def _arguments(run_dir, *flags, net=TINY):
+    return ["main.py", net, "--run_dir", str(run_dir), *FLAGS.split(), *flags]
 
 
-def _run(run_dir, *flags, net="lenet"):
-    result = subprocess.run(_command(run_dir, *flags, net=net), cwd=ROOT, capture_output=True, text=True, timeout=300)
+def _run_as_process(run_dir, *flags, net=TINY):
+    """Its standard output."""
+    command = [sys.executable, *_arguments(run_dir, *flags, net=net)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the program in this process, which saves TensorFlow's start; returns what it printed on standard output."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run_here(run_dir, *flags, net=TINY, code=0):
+        with pytest.raises(SystemExit) as stop:
+            main.run(_arguments(run_dir, "--save_step", "100", *flags, net=net))
+        printed = capsys.readouterr()
+        assert stop.value.code == code, printed.err[-3000:]
+        assert "Traceback" not in printed.err
+        return printed.err if code else printed.out
+
+    yield run_here
+    signal.signal(signal.SIGTERM, handler)
 
 
 def _report(run_dir):
@@ -54,7 +82,7 @@ def _weights(run_dir):
 def optimal(tmp_path_factory):
     """An undisturbed search, and what it printed."""
     run_dir = tmp_path_factory.mktemp("optimal") / "run"
-    return run_dir, _run(run_dir, "--learner", "weight-sparse")
+    return run_dir, _run_as_process(run_dir, *SPARSE)
 
 
 def test_a_run_says_on_its_first_line_that_the_data_is_embedded(optimal):
@@ -66,11 +94,13 @@ def test_a_run_says_on_its_first_line_that_the_data_is_embedded(optimal):
 def test_the_report_has_the_agreed_keys_and_reaches_the_target(optimal):
     run_dir, _ = optimal
     report = _report(run_dir)
-    assert (report["model"], report["dataset"], report["learner"]) == ("lenet", "digits32", "weight-sparse")
+    assert (report["model"], report["dataset"], report["learner"]) == ("tiny", "digits32", "weight-sparse")
+    assert sorted(row["parameters"] for row in report["layers"]) == sorted(
+        [27 * 8, 72 * 8, 8 * 16, 72 * 16, 144 * 16, 16 * 10]
+    )
     kept = sum(row["parameters"] - round(row["parameters"] * row["sparsity"]) for row in report["layers"])
-    total = sum(row["parameters"] for row in report["layers"])
-    assert total == 32 * 75 + 64 * 800 + 4096 * 256 + 256 * 84 + 84 * 10
-    assert kept <= 0.25 * total
+    total = 216 + 576 + 128 + 1152 + 2304 + 160
+    assert kept <= 0.25 * total == 1134
     assert report["compressed"]["sparsity"] == pytest.approx(1 - kept / total)
     assert report["layers"][0]["sparsity"] == report["layers"][-1]["sparsity"] == 0
     assert [stage["name"] for stage in report["stages"]] == [
@@ -90,7 +120,7 @@ def test_the_saved_model_has_the_reported_zeros(optimal):
 def test_the_search_begins_with_the_other_protocols_and_stays_within_the_budget(optimal):
     run_dir, _ = optimal
     records = [json.loads(line) for line in (run_dir / "search.jsonl").read_text().splitlines()]
-    assert [record["index"] for record in records] == list(range(12))
+    assert [record["index"] for record in records] == list(range(40))
     assert [record["source"] for record in records[:6]] == ["uniform", "heurist", "erk", "lamp", "global", "dp"]
     assert {record["source"] for record in records[6:]} == {"agent"}
     assert all(record["overall_ratio"] >= 0.75 for record in records)
@@ -104,35 +134,32 @@ def test_plots_are_pictures(optimal):
             assert min(picture.size) > 300
 
 
-def test_the_same_command_again_repeats_nothing(optimal):
+def test_the_same_command_again_repeats_nothing(optimal, run):
     run_dir, _ = optimal
     before, lines = _report(run_dir), (run_dir / "search.jsonl").read_text()
-    _run(run_dir, "--learner", "weight-sparse")
+    run(run_dir, *SPARSE)
     assert _report(run_dir) == before
     assert (run_dir / "search.jsonl").read_text() == lines
 
 
-def test_another_configuration_is_refused_and_nothing_is_touched(optimal):
+def test_another_configuration_is_refused_and_nothing_is_touched(optimal, run):
     run_dir, _ = optimal
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
-    command = _command(run_dir, "--learner", "weight-sparse", "--seed", "3")
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 2
-    assert "--seed: 0 there, 3 now" in result.stderr
-    assert "Traceback" not in result.stderr
+    message = run(run_dir, *SPARSE, "--seed", "3", code=2)
+    assert "--seed: 0 there, 3 now" in message
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
 
 
-def test_evaluation_of_the_saved_model_gives_the_reported_accuracy(optimal):
+def test_evaluation_of_the_saved_model_gives_the_reported_accuracy(optimal, run):
     run_dir, _ = optimal
-    printed = _run(run_dir, "--learner", "weight-sparse", "--exec_mode", "eval")
+    printed = run(run_dir, *SPARSE, "--exec_mode", "eval")
     assert f"test accuracy {_report(run_dir)['compressed']['accuracy']:.4f}" in printed
 
 
-def test_the_dense_model_of_one_run_starts_another(optimal, tmp_path):
+def test_the_dense_model_of_one_run_starts_another(optimal, run, tmp_path):
     run_dir, _ = optimal
     dense = run_dir / "dense" / "model.keras"
-    _run(tmp_path / "run", "--learner", "weight-sparse", "--ws_prune_ratio_prtl", "erk", "--save_path", str(dense))
+    run(tmp_path / "run", *SPARSE, "--ws_prune_ratio_prtl", "erk", "--save_path", str(dense))
     report = _report(tmp_path / "run")
     assert report["dense"]["accuracy"] == _report(run_dir)["dense"]["accuracy"]
     assert report["dense"]["source"] == str(dense)
@@ -141,31 +168,47 @@ def test_the_dense_model_of_one_run_starts_another(optimal, tmp_path):
 
 def test_dense_model_of_another_network_is_refused(optimal, tmp_path):
     run_dir, _ = optimal
-    command = _command(tmp_path / "run", "--save_path", str(run_dir / "dense" / "model.keras"), net="resnet")
+    flags = ("--save_path", str(run_dir / "dense" / "model.keras"))
+    command = [sys.executable, *_arguments(tmp_path / "run", *flags, net=RESNET)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
     assert "holds another network" in result.stderr
-    assert "conv1/kernel: (5, 5, 3, 32) there, (3, 3, 3, 16) here" in result.stderr
+    assert "conv1/kernel: missing there, (3, 3, 3, 16) here" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
-def test_full_precision_run(tmp_path):
-    printed = _run(tmp_path / "run", "--learner", "full-prec")
+def test_full_precision_run(run, tmp_path):
+    printed = run(tmp_path / "run", "--learner", "full-prec")
     report = _report(tmp_path / "run")
     assert report["compressed"] is None
     assert report["search"] is None
     assert f"{report['dense']['accuracy'] * 100:.1f}" in printed
 
 
+def test_our_lenet_under_the_dynamic_schedule(tmp_path):
+    # One Adam step a layer in place of a second walk along all paths: half the time, for weights that are not used.
+    flags = "--ws_prune_ratio_prtl uniform --ws_train_init dense --save_step 100 --ws_rg_solver sgd --ws_nb_iters_rg 1"
+    _run_as_process(tmp_path / "run", *SPARSE, *flags.split(), net=LENET)
+    report = _report(tmp_path / "run")
+    assert [row["parameters"] for row in report["layers"]] == [32 * 75, 64 * 800, 4096 * 256, 256 * 84, 84 * 10]
+    total = 2400 + 51200 + 1048576 + 21504 + 840
+    assert report["compressed"]["sparsity"] == (total - total // 4) / total
+    uniform = report["compressed"]["sparsity"] * total / (51200 + 1048576 + 21504)
+    for row, expected in zip(report["layers"], (0, uniform, uniform, uniform, 0), strict=True):
+        assert row["sparsity"] == pytest.approx(expected, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--ws_rg_solver", "sgd", "--ws_rlout_ft", "every", "--ws_nb_rlouts", "8"),
-        ("--ws_reward_type", "multi-obj", "--ws_rlout_ft", "none", "--ws_nb_rlouts", "8", "--ws_train_init", "dense"),
+        "--ws_rg_solver sgd --ws_nb_iters_rg 2 --ws_rlout_ft every",
+        "--ws_reward_type multi-obj --ws_rlout_ft none --ws_train_init dense",
     ],
     ids=["classical", "multi-objective"],
 )
-def test_other_ways_of_searching(tmp_path, flags):
-    _run(tmp_path / "run", "--learner", "weight-sparse", *flags)
+def test_other_ways_of_searching(run, tmp_path, flags):
+    run(tmp_path / "run", *SPARSE, *flags.split(), "--ws_nb_rlouts", "8", "--ws_nb_rlouts_min", "7")
     records = [json.loads(line) for line in (tmp_path / "run" / "search.jsonl").read_text().splitlines()]
     assert len(records) == 8
     for record in records:
@@ -176,26 +219,28 @@ def test_other_ways_of_searching(tmp_path, flags):
         assert (record["accuracy_after"] is not None) == ("every" in flags)
 
 
-def _kill_when(run_dir, is_time):
-    """Starts the program and kills it without warning as soon as `is_time()`; False where it ended before that."""
-    environment = dict(os.environ)
-    process = subprocess.Popen(
-        _command(run_dir, "--learner", "weight-sparse"),
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+class Moment(NamedTuple):
+    """When to kill a run, and what it must not have finished by then."""
+
+    has_begun: Callable[[], bool]
+    unfinished: str
+
+
+def _killed_in(run_dir, moment):
+    """Starts the program and kills it without warning at a moment; whether it was in time."""
+    command = [sys.executable, *_arguments(run_dir, *SPARSE)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < deadline:
-        if is_time():
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return True
-        time.sleep(0.005)
-    process.kill()
+    while process.poll() is None and time.monotonic() < deadline and not moment.has_begun():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
     process.wait()
-    return False
+    return moment.has_begun() and moment.unfinished not in _stages(run_dir)
+
+
+def _stages(run_dir):
+    path = run_dir / "stages.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _has_lines(path, count):
@@ -206,16 +251,16 @@ def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(optimal, tmp_pat
     undisturbed, _ = optimal
     run_dir = tmp_path / "run"
     moments = {
-        "dense training": lambda: (run_dir / "dense" / "checkpoint.previous.npz").exists(),
-        "pruning paths": lambda: (run_dir / "stages.json").exists(),
-        "search before the agent learns": lambda: _has_lines(run_dir / "search.jsonl", 3),
-        "search while it learns": lambda: _has_lines(run_dir / "search.jsonl", 10),
-        "finalists": lambda: (run_dir / "finalists" / "finalist_0.npz").exists(),
-        "final training": lambda: (run_dir / "training" / "checkpoint.previous.npz").exists(),
+        "dense training": Moment((run_dir / "dense" / "checkpoint.previous.npz").exists, "dense"),
+        "pruning paths": Moment(lambda: "dense" in _stages(run_dir), "paths"),
+        "search before the agent learns": Moment(lambda: _has_lines(run_dir / "search.jsonl", 3), "search"),
+        "search while it learns": Moment(lambda: _has_lines(run_dir / "search.jsonl", 20), "search"),
+        "finalists": Moment((run_dir / "finalists" / "finalist_0.npz").exists, "finalists"),
+        "final training": Moment((run_dir / "training" / "checkpoint.previous.npz").exists, "training"),
     }
-    killed = [name for name, is_time in moments.items() if _kill_when(run_dir, is_time)]
+    killed = [name for name, moment in moments.items() if _killed_in(run_dir, moment)]
     assert killed == list(moments)
-    _run(run_dir, "--learner", "weight-sparse")
+    _run_as_process(run_dir, *SPARSE)
     assert _results(_report(run_dir)) == _results(_report(undisturbed))
     for found, expected in zip(_weights(run_dir), _weights(undisturbed), strict=True):
         np.testing.assert_array_equal(found, expected)

@@ -1,5 +1,6 @@
 """The run directory: configuration, checkpoints and finished stages, each written whole or not at all."""
 
+import contextlib
 import errno
 import json
 import os
@@ -7,7 +8,7 @@ import shutil
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,19 +33,39 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         RunError: the disk is full or refuses to be written; the file that was there stays.
     """
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    with _refusals_of_the_disk(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Appends one line and sees it to the disk.
+
+    Raises:
+        RunError: the disk is full or refuses to be written.
+    """
+    with _refusals_of_the_disk(path), open(path, "a") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _refusals_of_the_disk(path: Path) -> Iterator[None]:
+    """A disk that is full or must not be written becomes one clear RunError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
             kept = f"the last good {path.name} stays" if path.exists() else "nothing was overwritten"
             raise RunError(f"cannot write {path}: {error.strerror}; {kept}") from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,7 +12,7 @@ PROTOCOLS = ("uniform", "heurist", "erk", "lamp", "global", "dp", "optimal")
 class WeightSparseConfig:
     """Weight sparsification (--learner weight-sparse)"""
 
-    save_path: str = flag("", "the compressed model [<run_dir>/model.keras]", name="ws_save_path")
+    save_path: str = flag("", "the compressed model [<run_dir>/model.keras]", name="ws_save_path", affects_result=False)
     warm_start: bool = flag(
         True, "start the final training from the dense model, not from new weights", name="enbl_warm_start"
     )

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -38,6 +39,11 @@ SMALL_IMAGE = 64  # up to this size the first and the last layer stay dense, as 
 class WeightSparseLearner(Learner):
     """`--learner weight-sparse`."""
 
+    @property
+    def model_path(self) -> Path:
+        given = self.config.weight_sparse.save_path
+        return Path(given) if given else super().model_path
+
     @functools.cached_property
     def layers(self) -> list[LayerSpec]:
         """The prunable kernels."""
@@ -58,7 +64,10 @@ class WeightSparseLearner(Learner):
         return dense_ends(self.layers, self._keeps_ends_dense)
 
     def check(self) -> None:
+        super().check()
         options = self.config.weight_sparse
+        if self.model_path.suffix != ".keras":
+            raise InputError(f"--ws_save_path must end in .keras. Received: {options.save_path!r}")
         uniform(self.layers, options.prune_ratio, self._dense_paths, MAX_LAYER_RATIO)
         if options.prune_ratio_protocol == "optimal":
             RolloutEnv(self.layers, self.ratio_config)
@@ -107,8 +116,9 @@ class WeightSparseLearner(Learner):
             ratios = self.allocation(options.prune_ratio_protocol, dense, table)
             candidates = [{"index": 0, "source": options.prune_ratio_protocol, "ratios": ratios}]
         fine_tuning = 0
-        if len(candidates) > 1 and options.rollout_fine_tuning == "finalists":
-            fine_tuning = options.fine_tuning_iterations // len(candidates)
+        if len(candidates) > 1 and options.rollout_fine_tuning != "none":
+            shares = len(candidates) if options.rollout_fine_tuning == "finalists" else 1
+            fine_tuning = options.fine_tuning_iterations // shares
         judged = judge_finalists(
             candidates,
             evaluator,

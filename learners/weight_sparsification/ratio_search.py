@@ -1,7 +1,6 @@
 """The search for each layer's pruning ratio: roll-outs proposed by an agent, scored, remembered and resumed."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from rl_agents.ddpg.agent import DdpgAgent
 from rl_agents.replay import Transition
 from utils.errors import RunError
 from utils.progress import Progress
-from utils.run_dir import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
+from utils.run_dir import Checkpoint, append_line, read_checkpoint, write_atomically, write_checkpoint
 
 AGENT = "agent"
 
@@ -57,10 +56,7 @@ class SearchLog:
     def append(self, record: dict[str, Any], agent: DdpgAgent) -> None:
         """Writes one finished roll-out."""
         self.records.append(record)
-        with open(self._path, "a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, json.dumps(record, allow_nan=False))
         write_checkpoint(self._checkpoint, Checkpoint(agent.get_state(), {"rollouts": len(self.records)}))
 
 

@@ -59,7 +59,7 @@ def learner(directory, helper=Helper, **options):
 
 
 def weights(model):
-    return {variable.path: np.array(variable.value) for variable in model.variables}
+    return {variable.path: variable.numpy() for variable in model.variables}
 
 
 def assert_same(found, expected):
@@ -132,7 +132,9 @@ def test_a_directory_is_no_model(tmp_path):
 def test_another_network_is_refused_with_the_shapes(tmp_path, trained):
     model = learner(tmp_path / "run", WiderHelper).new_model()
     before = weights(model)
-    with pytest.raises(InputError, match=r"model\.keras holds another network\. dense/kernel: \(4, 3\) there, \(4, 5\)"):
+    with pytest.raises(
+        InputError, match=r"model\.keras holds another network\. dense/kernel: \(4, 3\) there, \(4, 5\)"
+    ):
         load_network(trained[0], model)
     assert_same(weights(model), before)
 
@@ -228,6 +230,13 @@ def test_a_model_is_fetched_where_there_is_none(tmp_path, served, trained):
     assert source(tmp_path / "again") == str(kept)
 
 
+def test_below_a_folder_the_network_s_own_file_is_fetched(tmp_path, served, trained):
+    folder, url = served
+    (folder / "small_at_noise.keras").write_bytes(trained[0].read_bytes())
+    assert_same(weights(learner(tmp_path / "run", model_http_url=f"{url}/").dense_model()), trained[1])
+    assert source(tmp_path / "run") == f"{url}/small_at_noise.keras"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "cannot be fetched: HTTP Error 404"), (b"<html>", "cannot be read as a .keras model")],
@@ -244,5 +253,7 @@ def test_a_url_without_a_model_is_named_and_ends_no_stage(tmp_path, served, cont
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path, served):
-    with pytest.raises(InputError, match=r"--model_http_url http://127\.0\.0\.1:1/m\.keras cannot be fetched: .*refused"):
+    with pytest.raises(
+        InputError, match=r"--model_http_url http://127\.0\.0\.1:1/m\.keras cannot be fetched: .*refused"
+    ):
         learner(tmp_path / "run", model_http_url="http://127.0.0.1:1/m.keras").dense_model()

@@ -108,9 +108,10 @@ def test_dp_takes_a_layer_that_loses_all_its_signal(kernels):
     assert kept_weights(LAYERS, ratios) == parameter_budget(LAYERS, 0.5)
 
 
+# 4,848 of 5,320 weights at most: at ratio 0.996957, 1148 of 1152, 255 of 256 and 3445 of 3456.
 @pytest.mark.parametrize("protocol", BASELINES)
 def test_an_unreachable_ratio_is_refused_by_each_protocol(protocol, kernels, table):
-    with pytest.raises(InputError, match=r"at most 0\.8\d+.*Received: 0\.99"):
+    with pytest.raises(InputError, match=r"at most 0\.911278,.*Received: 0\.99"):
         allocate(protocol, LAYERS, 0.99, ENDS, kernels, table)
 
 

@@ -121,7 +121,7 @@ def test_the_given_are_the_first_that_the_agent_learns_from(tmp_path):
     told = [pupil.transitions[start : start + len(LAYERS)] for start in range(0, len(pupil.transitions), len(LAYERS))]
     env = RolloutEnv(LAYERS, CONFIG, GIVEN["lean"])
     for transitions, ratios, reward in zip(told, GIVEN.values(), rewards, strict=False):
-        assert {transition.reward for transition in transitions} == {pytest.approx(reward)}
+        assert [transition.reward for transition in transitions] == pytest.approx([reward] * 4)
         assert [transition.done for transition in transitions] == [0, 0, 0, 1]
         for one, other in itertools.pairwise(transitions):
             np.testing.assert_array_equal(one.next_state, other.state)
