@@ -187,8 +187,7 @@ def test_full_precision_run(run, tmp_path):
 
 
 def test_our_lenet_under_the_dynamic_schedule(tmp_path):
-    # One Adam step a layer in place of a second walk along all paths: half the time, for weights that are not used.
-    flags = "--ws_prune_ratio_prtl uniform --ws_train_init dense --save_step 100 --ws_rg_solver sgd --ws_nb_iters_rg 1"
+    flags = "--ws_prune_ratio_prtl uniform --ws_train_init dense --save_step 100"
     _run_as_process(tmp_path / "run", *SPARSE, *flags.split(), net=LENET)
     report = _report(tmp_path / "run")
     assert [row["parameters"] for row in report["layers"]] == [32 * 75, 64 * 800, 4096 * 256, 256 * 84, 84 * 10]

@@ -10,7 +10,8 @@ from compressors.pruning_path import DENSITIES
 from compressors.ratios import LayerSpec, Ratios, dp_allocation, erk, global_ranking, heurist, lamp, uniform
 
 MAX_LAYER_RATIO = float(1 - DENSITIES[-1])
-BASELINES = ("uniform", "heurist", "erk", "lamp", "global", "dp")
+FORMULAS = ("uniform", "heurist", "erk", "lamp", "global")  # of shapes and weights alone
+BASELINES = (*FORMULAS, "dp")
 
 
 def layer_specs(kernels: Sequence[keras.Variable]) -> list[LayerSpec]:
@@ -29,12 +30,12 @@ def allocate(
     ratio: float,
     dense: Sequence[str],
     kernels: Sequence[np.ndarray],
-    table: PathTable,
+    table: PathTable | None,
 ) -> Ratios:
     """Each layer's ratio by one of `BASELINES`.
 
     Args:
-        layers: all prunable kernels, with their values `kernels` and their paths in `table`.
+        layers: all prunable kernels, with their values `kernels` and their paths in `table` (for `dp`).
         ratio: the overall ratio.
         dense: paths that are not pruned.
     """

@@ -21,11 +21,18 @@ from export.plots import plot_ratios, plot_search
 from export.sizes import kernel_table
 from learners.learner import Learner, training_summary
 from learners.training import Evaluation, TrainingResult, restore_variables
-from learners.weight_sparsification.allocation import BASELINES, MAX_LAYER_RATIO, allocate, dense_ends, layer_specs
+from learners.weight_sparsification.allocation import (
+    BASELINES,
+    FORMULAS,
+    MAX_LAYER_RATIO,
+    allocate,
+    dense_ends,
+    layer_specs,
+)
 from learners.weight_sparsification.finalists import judge_finalists
 from learners.weight_sparsification.ratio_search import SearchLog, best_distinct, search
 from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
-from learners.weight_sparsification.rollout_eval import FineTuner, PathPruner, RolloutEvaluator, SgdPruner
+from learners.weight_sparsification.rollout_eval import FineTuner, PathPruner, Pruner, RolloutEvaluator, SgdPruner
 from rl_agents.ddpg.agent import DdpgAgent
 from utils.errors import InputError
 from utils.run_dir import Checkpoint
@@ -81,8 +88,11 @@ class WeightSparseLearner(Learner):
 
     def run(self) -> dict[str, Any]:
         dense = self.dense_model()
-        table = self.path_table(dense)
-        ratios, start = self.choose(dense, table)
+        options = self.config.weight_sparse
+        if options.prune_ratio_protocol in FORMULAS and options.train_init == "dense":
+            ratios, start = self.allocation(options.prune_ratio_protocol, dense), None
+        else:
+            ratios, start = self.choose(dense, self.path_table(dense))
         model, training = self._train(dense, ratios, start)
         return self._report(model, ratios, training)
 
@@ -99,8 +109,8 @@ class WeightSparseLearner(Learner):
         self.run_dir.finish_stage("paths", time.perf_counter() - started)
         return table
 
-    def allocation(self, protocol: str, dense: keras.Model, table: PathTable) -> Ratios:
-        """Each layer's ratio by a protocol other than `optimal`."""
+    def allocation(self, protocol: str, dense: keras.Model, table: PathTable | None = None) -> Ratios:
+        """Each layer's ratio by a protocol other than `optimal`; only `dp` needs the paths."""
         kernels = [np.asarray(kernel.value) for kernel in prunable_kernels(dense)]
         target = self.config.weight_sparse.prune_ratio
         return allocate(protocol, self.layers, target, self._dense_paths, kernels, table)
@@ -109,8 +119,9 @@ class WeightSparseLearner(Learner):
         """The allocation of the run, and the pruned network that it gives without further training."""
         options = self.config.weight_sparse
         evaluator = self.evaluator(dense, table)
+        resolve = self.resolver(dense, evaluator)
         if options.prune_ratio_protocol == "optimal":
-            records = self._search(dense, table, evaluator)
+            records = self._search(dense, table, evaluator, resolve)
             candidates = best_distinct(records, self.layers, options.num_finalists)
         else:
             ratios = self.allocation(options.prune_ratio_protocol, dense, table)
@@ -122,7 +133,7 @@ class WeightSparseLearner(Learner):
         judged = judge_finalists(
             candidates,
             evaluator,
-            self.resolver(dense, evaluator),
+            resolve,
             lambda accuracy, ratios: reward(options.reward_type, accuracy, overall_ratio(self.layers, ratios)),
             fine_tuning,
             self.run_dir.file("finalists"),
@@ -138,9 +149,16 @@ class WeightSparseLearner(Learner):
             self.say(f"chosen: {best.meta['source']}, validation accuracy {best.meta['accuracy']:.4f} before training")
         return best.meta["ratios"], best
 
-    def _search(self, dense: keras.Model, table: PathTable, evaluator: RolloutEvaluator) -> list[dict[str, Any]]:
+    def _search(
+        self, dense: keras.Model, table: PathTable, evaluator: RolloutEvaluator, resolve: Pruner
+    ) -> list[dict[str, Any]]:
         """The records of all roll-outs."""
         options = self.config.weight_sparse
+
+        def resolved_accuracy(ratios: Ratios) -> float:
+            resolve(ratios)
+            return evaluator.accuracy()
+
         given = {protocol: self.allocation(protocol, dense, table) for protocol in BASELINES}
         agent = DdpgAgent(
             RolloutEnv(self.layers, self.ratio_config).state_size,
@@ -161,6 +179,7 @@ class WeightSparseLearner(Learner):
             lambda ratios: evaluator.score(ratios, every),
             log,
             max(options.num_rollouts, len(given)),
+            resolved_accuracy=resolved_accuracy,
             quiet=self.config.run.quiet,
         )
         if "search" not in self.run_dir.stages():
@@ -189,7 +208,7 @@ class WeightSparseLearner(Learner):
         validation = Evaluation(model, batches, self.helper.loss, in_memory=True)
         return RolloutEvaluator(model, prune, validation, tuner)
 
-    def resolver(self, dense: keras.Model, evaluator: RolloutEvaluator):
+    def resolver(self, dense: keras.Model, evaluator: RolloutEvaluator) -> Pruner:
         """How a finalist's weights are found: as in its roll-out, or progressively where that is better."""
         if self.config.weight_sparse.regression_solver == "sgd":
             return evaluator.prune
@@ -205,7 +224,9 @@ class WeightSparseLearner(Learner):
 
         return resolve
 
-    def _train(self, dense: keras.Model, ratios: Ratios, start: Checkpoint) -> tuple[keras.Model, TrainingResult]:
+    def _train(
+        self, dense: keras.Model, ratios: Ratios, start: Checkpoint | None
+    ) -> tuple[keras.Model, TrainingResult]:
         """The final training, under the dynamic schedule or from the pruned candidate."""
         options = self.config.weight_sparse
         model = self.new_model()
@@ -261,7 +282,7 @@ class WeightSparseLearner(Learner):
             "rollouts": rollouts,
             "seconds": seconds,
             "seconds_per_rollout": stages["search"]["seconds"] / rollouts if rollouts else None,
-            "best_reward": max(finalist["reward"] for finalist in stages["finalists"]["finalists"]),
+            "best_reward": max((f["reward"] for f in stages.get("finalists", {}).get("finalists", [])), default=None),
             "dense_step_seconds": step_seconds,
             "dense_step_equivalents": seconds / step_seconds,
         }

@@ -69,16 +69,19 @@ def search(
     log: SearchLog,
     num_rollouts: int,
     *,
+    resolved_accuracy: Callable[[Ratios], float],
     quiet: bool = False,
 ) -> list[dict[str, Any]]:
     """Runs the roll-outs that are not in the log yet; returns all records.
 
-    The first roll-outs score the given allocations. The best of them is where the agent's action 0.5 lies from then on,
-    and all of them are the first transitions it learns from; so the best roll-out is never below any of them.
+    The first roll-outs score the given allocations, and all of them are the first transitions the agent learns from; so
+    the best roll-out is never below any of them. The one that is best once re-solved is where the agent's action 0.5
+    lies from then on: before that, differences of a point or two between very different allocations say little.
 
     Args:
         given: name -> allocation of another protocol.
         num_rollouts: in all, the given ones included.
+        resolved_accuracy: validation accuracy of an allocation as a finalist is re-solved, before fine-tuning.
     """
     names = list(given)
     env = None
@@ -86,7 +89,7 @@ def search(
         for index in range(len(log.records), num_rollouts):
             started = time.perf_counter()
             if index >= len(names) and env is None:
-                env = RolloutEnv(layers, config, best_of(log.records[: len(names)])["ratios"])
+                env = RolloutEnv(layers, config, best_resolved(log.records)["ratios"])
             transitions = [] if index < len(names) else _propose(env, agent)
             ratios = dict(given[names[index]] if index < len(names) else env.ratios())
             asked = time.perf_counter()
@@ -101,10 +104,13 @@ def search(
                 "accuracy": scored.accuracy,
                 "accuracy_after": scored.accuracy_after,
             }
+            if index < len(names):
+                record["resolved_accuracy"] = resolved_accuracy(ratios)
+                answered = time.perf_counter()
             _observe(agent, transitions, record["reward"])
             if index == len(names) - 1:
                 records = [*log.records, record]
-                env = RolloutEnv(layers, config, best_of(records)["ratios"])
+                env = RolloutEnv(layers, config, best_resolved(records)["ratios"])
                 for known in records:
                     _observe(agent, _replay(env, known["ratios"]), known["reward"])
             agent.learn()
@@ -120,12 +126,21 @@ def best_of(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return max(records, key=lambda record: record["reward"])
 
 
+def best_resolved(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The record of the given allocation that keeps the highest accuracy once re-solved, the first of them."""
+    given = [record for record in records if "resolved_accuracy" in record]
+    return max(given, key=lambda record: record["resolved_accuracy"])
+
+
 def best_distinct(
     records: Sequence[Mapping[str, Any]], layers: Sequence[LayerSpec], count: int
 ) -> list[Mapping[str, Any]]:
-    """The `count` records of highest reward, of those that remove as many weights from every layer only one."""
+    """The best given allocation once re-solved, and the records of highest reward: `count` in all.
+
+    Of those that remove as many weights from every layer only one is taken.
+    """
     chosen: dict[tuple[int, ...], Mapping[str, Any]] = {}
-    for record in sorted(records, key=lambda r: -r["reward"]):
+    for record in [best_resolved(records), *sorted(records, key=lambda r: -r["reward"])]:
         removed = tuple(num_removed(record["ratios"][layer.path], layer.size) for layer in layers)
         chosen.setdefault(removed, record)
     return list(chosen.values())[:count]

@@ -191,7 +191,8 @@ def test_equal_rewards_leave_nothing_to_learn():
 
 @pytest.mark.parametrize("noise_type", ["param", "action"])
 def test_time_decay_shrinks_the_noise_once_a_learning_rollout(noise_type):
-    agent = make_agent(replace(SMALL, noise_type=noise_type), rollouts=200, capacity=4)
+    config = replace(SMALL, noise_type=noise_type, noise_initial=1.0, noise_final=1e-5)
+    agent = make_agent(config, rollouts=200, capacity=4)
     scales = []
     for _ in range(4):
         play(agent, np.sum)
