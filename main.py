@@ -94,7 +94,11 @@ def _start(config: RunConfig, values: absl_flags.FlagValues, helper_class: type,
         return 0
     learner.check()
     run_dir.open({"net": name, **_identity(config)}, config.run.overwrite)
-    learner.run()
+    try:
+        learner.run()
+    except InputError:  # such as an address that answers 404
+        run_dir.release()
+        raise
     return 0
 
 

@@ -97,7 +97,11 @@ class Learner(abc.ABC):
             load_network(given, model)
         elif self.config.run.model_http_url:
             source = self._model_url()
-            load_network(_download(source, self.run_dir.file("dense", "download.keras")), model)
+            fetched = _download(source, self.run_dir.file("dense", "download.keras"))
+            try:
+                load_network(fetched, model)
+            finally:
+                fetched.unlink()
         else:
             source = "trained"
             result = self.train_stage("dense", model, Policy(), self.optimizer(), title="dense training")

@@ -154,6 +154,11 @@ class RunDir:
                 "Give another --run_dir, or --overwrite to delete that run and start anew."
             )
 
+    def release(self) -> None:
+        """Gives the directory up if it holds only its configuration: a corrected command may then claim it."""
+        if [path for path in self.path.rglob("*") if path.is_file()] == [self.path / "config.json"]:
+            shutil.rmtree(self.path)
+
     def file(self, *parts: str) -> Path:
         """The path of a file in the directory; its folder is made."""
         path = self.path.joinpath(*parts)

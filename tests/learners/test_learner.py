@@ -249,7 +249,7 @@ def test_a_url_without_a_model_is_named_and_ends_no_stage(tmp_path, served, cont
     with pytest.raises(InputError) as error:
         learner(tmp_path / "run", model_http_url=f"{url}/model.keras").dense_model()
     assert message in str(error.value)
-    assert not (tmp_path / "run" / "stages.json").exists()
+    assert not [path.name for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != "config.json"]
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path, served):

@@ -103,6 +103,17 @@ def test_overwrite_deletes_a_run_but_nothing_else(tmp_path):
     assert (stranger / "holiday.jpg").exists()
 
 
+def test_a_run_that_did_nothing_is_released_and_one_that_did_is_kept(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.open({"model_http_url": "https://example.org/wrong.keras"})
+    run.file("dense", "download.keras")  # makes the folder only
+    run.release()
+    run.open({"model_http_url": "https://example.org/right.keras"})
+    run.finish_stage("dense", 1.0)
+    run.release()
+    assert list(run.stages()) == ["dense"]
+
+
 def test_a_file_as_run_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="which is a file"):
