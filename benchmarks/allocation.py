@@ -30,13 +30,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.95, 0.9, 0.98])
     parser.add_argument("--iterations", type=int, default=78)
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     cells = [(ratio, seed) for ratio in options.ratios for seed in range(options.seeds)]
     if not options.table:
         for ratio, seed in cells:
             known = {(row["ratio"], row["seed"], row["protocol"]) for row in _results()}
-            missing = [protocol for protocol in PROTOCOLS if (ratio, seed, protocol) not in known]
+            missing = [protocol for protocol in options.protocols if (ratio, seed, protocol) not in known]
             if missing:
                 _measure(seed, ratio, missing, options.iterations)
     _print_table(options.ratios)
