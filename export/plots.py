@@ -35,7 +35,8 @@ def plot_search(
 
     Args:
         records: lines of `search.jsonl`: "index", "source" ("agent" or a protocol's name), "reward".
-        finalists: "index" (of the roll-out it was) and "reward" (when re-solved) of each; the best is the chosen one.
+        finalists: "index" (of the roll-out it was), "reward" (when re-solved) and "merit" of each; most merit
+            is chosen.
     """
     figure = _figure(9.5, 5.6, f"Search for pruning ratios: {data_title}")
     axes = figure.subplots()
@@ -135,7 +136,7 @@ def _draw_search(axes: Axes, records: Sequence[Mapping[str, Any]], finalists: Se
         _scatter(
             axes, finalists, color=GREEN, marker="D", s=46, edgecolor="white", label="finalists re-solved", zorder=5
         )
-        winner = max(finalists, key=lambda f: f["reward"])
+        winner = max(finalists, key=lambda f: f["merit"])
         label = f"chosen ({winner['reward']:.3f})"
         _scatter(axes, [winner], color=VERMILION, marker="*", s=200, edgecolor="white", label=label, zorder=6)
     _draw_baselines(axes, baselines, last)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import main
+from utils.run_dir import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "tests/nets_for_tests/tiny_at_cifar10_run.py"
@@ -125,6 +126,26 @@ def test_the_search_begins_with_the_other_protocols_and_stays_within_the_budget(
     assert {record["source"] for record in records[6:]} == {"agent"}
     assert all(record["overall_ratio"] >= 0.75 for record in records)
     assert all(record["reward"] == record["accuracy"] for record in records)
+
+
+def test_the_finalist_of_most_merit_is_the_one_that_is_trained(optimal):
+    run_dir, _ = optimal
+    finalists = [read_checkpoint(run_dir / "finalists" / f"finalist_{place}.npz").meta for place in range(2)]
+    assert finalists[0]["index"] < 6  # a given allocation
+    chosen = max(finalists, key=lambda finalist: finalist["merit"])
+    report = _report(run_dir)
+    assert report["search"]["best_reward"] == chosen["reward"]
+    assert {row["path"]: row["target_ratio"] for row in report["layers"]} == chosen["ratios"]
+
+
+def test_a_formula_solved_by_adam_needs_no_paths(optimal, run, tmp_path):
+    dense = optimal[0] / "dense" / "model.keras"
+    flags = "--ws_prune_ratio_prtl erk --ws_rg_solver sgd --ws_nb_iters_rg 2 --save_path"
+    run(tmp_path / "run", *SPARSE, *flags.split(), str(dense))
+    assert [stage["name"] for stage in _report(tmp_path / "run")["stages"]] == [
+        "dense", "finalists", "training", "report",
+    ]  # fmt: skip
+    assert not (tmp_path / "run" / "paths.npz").exists()
 
 
 def test_plots_are_pictures(optimal):

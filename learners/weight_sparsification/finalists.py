@@ -31,7 +31,9 @@ def judge_finalists(
 
     Returns:
         One checkpoint a candidate: the variables by path; meta `index`, `source`, `ratios`, `accuracy`,
-        `accuracy_after`, `reward`, `seconds`.
+        `accuracy_after`, `reward`, `merit`, `seconds`. The merit is the reward with the likelihood in place of the
+        accuracy; the choice goes by it. Measured on twelve allocations at 95%, fine-tuned here and trained later: the
+        likelihood's order agreed with that of the trained networks much better than the accuracy's.
     """
     results = []
     with Progress("finalists", len(candidates), unit="finalist", quiet=quiet) as bar:
@@ -49,17 +51,19 @@ def judge_finalists(
 def _judge(candidate, evaluator, resolve, reward, fine_tuning_iterations) -> Checkpoint:
     started = time.perf_counter()
     resolve(candidate["ratios"])
-    accuracy, after = evaluator.accuracy(), None
+    resolved, after = evaluator.measure(), None
     if fine_tuning_iterations:
         evaluator.fine_tune(fine_tuning_iterations)
-        after = evaluator.accuracy()
+        after = evaluator.measure()
+    final = after or resolved
     meta = {
         "index": candidate["index"],
         "source": candidate["source"],
         "ratios": dict(candidate["ratios"]),
-        "accuracy": accuracy,
-        "accuracy_after": after,
-        "reward": reward(accuracy if after is None else after, candidate["ratios"]),
+        "accuracy": resolved.accuracy,
+        "accuracy_after": after and after.accuracy,
+        "reward": reward(final.accuracy, candidate["ratios"]),
+        "merit": reward(final.likelihood, candidate["ratios"]),
         "seconds": time.perf_counter() - started,
     }
     return Checkpoint(named_arrays(evaluator.model.variables), meta)

@@ -89,10 +89,12 @@ class WeightSparseLearner(Learner):
     def run(self) -> dict[str, Any]:
         dense = self.dense_model()
         options = self.config.weight_sparse
-        if options.prune_ratio_protocol in FORMULAS and options.train_init == "dense":
+        by_formula = options.prune_ratio_protocol in FORMULAS
+        if by_formula and options.train_init == "dense":
             ratios, start = self.allocation(options.prune_ratio_protocol, dense), None
         else:
-            ratios, start = self.choose(dense, self.path_table(dense))
+            needs_paths = not by_formula or options.regression_solver == "closed-form"
+            ratios, start = self.choose(dense, self.path_table(dense) if needs_paths else None)
         model, training = self._train(dense, ratios, start)
         return self._report(model, ratios, training)
 
@@ -115,8 +117,11 @@ class WeightSparseLearner(Learner):
         target = self.config.weight_sparse.prune_ratio
         return allocate(protocol, self.layers, target, self._dense_paths, kernels, table)
 
-    def choose(self, dense: keras.Model, table: PathTable) -> tuple[Ratios, Checkpoint]:
-        """The allocation of the run, and the pruned network that it gives without further training."""
+    def choose(self, dense: keras.Model, table: PathTable | None) -> tuple[Ratios, Checkpoint]:
+        """The allocation of the run, and the pruned network that it gives without further training.
+
+        `table` may be None where neither the protocol nor the solver uses the paths.
+        """
         options = self.config.weight_sparse
         evaluator = self.evaluator(dense, table)
         resolve = self.resolver(dense, evaluator)
@@ -139,7 +144,7 @@ class WeightSparseLearner(Learner):
             self.run_dir.file("finalists"),
             quiet=self.config.run.quiet,
         )
-        best = max(judged, key=lambda checkpoint: checkpoint.meta["reward"])
+        best = max(judged, key=lambda checkpoint: checkpoint.meta["merit"])
         if options.prune_ratio_protocol == "optimal":
             finalists = [checkpoint.meta for checkpoint in judged]
             plot_search(records, self.run_dir.file("plots", "search.png"), self.data_title, finalists)
@@ -155,9 +160,9 @@ class WeightSparseLearner(Learner):
         """The records of all roll-outs."""
         options = self.config.weight_sparse
 
-        def resolved_accuracy(ratios: Ratios) -> float:
+        def resolved_likelihood(ratios: Ratios) -> float:
             resolve(ratios)
-            return evaluator.accuracy()
+            return evaluator.measure().likelihood
 
         given = {protocol: self.allocation(protocol, dense, table) for protocol in BASELINES}
         agent = DdpgAgent(
@@ -179,7 +184,7 @@ class WeightSparseLearner(Learner):
             lambda ratios: evaluator.score(ratios, every),
             log,
             max(options.num_rollouts, len(given)),
-            resolved_accuracy=resolved_accuracy,
+            resolved_likelihood=resolved_likelihood,
             quiet=self.config.run.quiet,
         )
         if "search" not in self.run_dir.stages():
@@ -187,7 +192,7 @@ class WeightSparseLearner(Learner):
             self.run_dir.finish_stage("search", seconds, {"rollouts": len(records)})
         return records
 
-    def evaluator(self, dense: keras.Model, table: PathTable) -> RolloutEvaluator:
+    def evaluator(self, dense: keras.Model, table: PathTable | None) -> RolloutEvaluator:
         """What scores roll-outs and finalists, on a model of its own."""
         options = self.config.weight_sparse
         model = self.new_model()
@@ -217,9 +222,9 @@ class WeightSparseLearner(Learner):
 
         def resolve(ratios: Ratios) -> None:
             evaluator.prune(ratios)
-            plain, weights = evaluator.accuracy(), evaluator.model.get_weights()
+            plain, weights = evaluator.measure(), evaluator.model.get_weights()
             resolve_progressively(dense, ratios, images, score=score).assign_to(evaluator.model)
-            if evaluator.accuracy() < plain:
+            if evaluator.measure().likelihood < plain.likelihood:
                 evaluator.model.set_weights(weights)
 
         return resolve
@@ -277,12 +282,13 @@ class WeightSparseLearner(Learner):
         stages = self.run_dir.stages()
         seconds = sum(stages[name]["seconds"] for name in ("paths", "search", "finalists") if name in stages)
         rollouts = stages.get("search", {}).get("rollouts", 0)
+        finalists = stages.get("finalists", {}).get("finalists", [])
         return {
             "protocol": self.config.weight_sparse.prune_ratio_protocol,
             "rollouts": rollouts,
             "seconds": seconds,
             "seconds_per_rollout": stages["search"]["seconds"] / rollouts if rollouts else None,
-            "best_reward": max((f["reward"] for f in stages.get("finalists", {}).get("finalists", [])), default=None),
+            "best_reward": max(finalists, key=lambda finalist: finalist["merit"])["reward"] if finalists else None,
             "dense_step_seconds": step_seconds,
             "dense_step_equivalents": seconds / step_seconds,
         }

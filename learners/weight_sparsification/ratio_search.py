@@ -1,5 +1,6 @@
 """The search for each layer's pruning ratio: roll-outs proposed by an agent, scored, remembered and resumed."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +70,7 @@ def search(
     log: SearchLog,
     num_rollouts: int,
     *,
-    resolved_accuracy: Callable[[Ratios], float],
+    resolved_likelihood: Callable[[Ratios], float],
     quiet: bool = False,
 ) -> list[dict[str, Any]]:
     """Runs the roll-outs that are not in the log yet; returns all records.
@@ -81,7 +82,7 @@ def search(
     Args:
         given: name -> allocation of another protocol.
         num_rollouts: in all, the given ones included.
-        resolved_accuracy: validation accuracy of an allocation as a finalist is re-solved, before fine-tuning.
+        resolved_likelihood: `Measure.likelihood` of an allocation as a finalist is re-solved, before fine-tuning.
     """
     names = list(given)
     env = None
@@ -89,7 +90,7 @@ def search(
         for index in range(len(log.records), num_rollouts):
             started = time.perf_counter()
             if index >= len(names) and env is None:
-                env = RolloutEnv(layers, config, best_resolved(log.records)["ratios"])
+                env = RolloutEnv(layers, config, _best_resolved(log.records)[0]["ratios"])
             transitions = [] if index < len(names) else _propose(env, agent)
             ratios = dict(given[names[index]] if index < len(names) else env.ratios())
             asked = time.perf_counter()
@@ -105,12 +106,12 @@ def search(
                 "accuracy_after": scored.accuracy_after,
             }
             if index < len(names):
-                record["resolved_accuracy"] = resolved_accuracy(ratios)
+                record["resolved_likelihood"] = resolved_likelihood(ratios)
                 answered = time.perf_counter()
             _observe(agent, transitions, record["reward"])
             if index == len(names) - 1:
                 records = [*log.records, record]
-                env = RolloutEnv(layers, config, best_resolved(records)["ratios"])
+                env = RolloutEnv(layers, config, _best_resolved(records)[0]["ratios"])
                 for known in records:
                     _observe(agent, _replay(env, known["ratios"]), known["reward"])
             agent.learn()
@@ -126,24 +127,26 @@ def best_of(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return max(records, key=lambda record: record["reward"])
 
 
-def best_resolved(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The record of the given allocation that keeps the highest accuracy once re-solved, the first of them."""
-    given = [record for record in records if "resolved_accuracy" in record]
-    return max(given, key=lambda record: record["resolved_accuracy"])
-
-
 def best_distinct(
     records: Sequence[Mapping[str, Any]], layers: Sequence[LayerSpec], count: int
 ) -> list[Mapping[str, Any]]:
-    """The best given allocation once re-solved, and the records of highest reward: `count` in all.
+    """In turn the given allocations that are best once re-solved and the roll-outs of highest reward: `count` in all.
 
     Of those that remove as many weights from every layer only one is taken.
     """
     chosen: dict[tuple[int, ...], Mapping[str, Any]] = {}
-    for record in [best_resolved(records), *sorted(records, key=lambda r: -r["reward"])]:
+    by_reward = sorted(records, key=lambda record: -record["reward"])
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(_best_resolved(records), by_reward))
+    for record in filter(None, in_turn):
         removed = tuple(num_removed(record["ratios"][layer.path], layer.size) for layer in layers)
         chosen.setdefault(removed, record)
     return list(chosen.values())[:count]
+
+
+def _best_resolved(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The records of the given allocations, the likeliest once re-solved first."""
+    given = [record for record in records if "resolved_likelihood" in record]
+    return sorted(given, key=lambda record: -record["resolved_likelihood"])
 
 
 def _propose(env: RolloutEnv, agent: DdpgAgent) -> list[Transition]:

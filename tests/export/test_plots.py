@@ -110,16 +110,17 @@ def test_every_title_holds_the_data_title_and_fits(figures):
 def test_the_best_so_far_never_falls_and_leaves_the_finalists_out(figures):
     rewards = [0.5, 0.4, 0.6, 0.55]
     records = [{"index": i, "source": "agent", "reward": r} for i, r in enumerate(rewards)]
-    plots.plot_search(records, "", TITLE, finalists=[{"index": 2, "reward": 0.9}])
+    plots.plot_search(records, "", TITLE, finalists=[{"index": 2, "reward": 0.9, "merit": 0.5}])
     (best,) = [line for line in figures[0].axes[0].lines if line.get_label() == "best so far"]
     assert list(best.get_ydata()) == [0.5, 0.5, 0.6, 0.6]
 
 
-def test_finalists_stand_above_their_roll_outs_and_the_best_is_the_chosen_one(figures):
-    finalists = [{"index": 2, "reward": 0.83}, {"index": 5, "reward": 0.85}, {"index": 3, "reward": 0.84}]
+def test_finalists_stand_above_their_roll_outs_and_the_one_of_most_merit_is_the_chosen_one(figures):
+    figures_of_each = [(2, 0.83, 0.5), (5, 0.85, 0.7), (3, 0.86, 0.6)]
+    finalists = [{"index": index, "reward": reward, "merit": merit} for index, reward, merit in figures_of_each]
     plots.plot_search(search_records(6), "", TITLE, finalists=finalists)
     drawn = {c.get_label(): c for c in figures[0].axes[0].collections}
-    assert drawn["finalists re-solved"].get_offsets().tolist() == [[2, 0.83], [5, 0.85], [3, 0.84]]
+    assert drawn["finalists re-solved"].get_offsets().tolist() == [[2, 0.83], [5, 0.85], [3, 0.86]]
     assert drawn["chosen (0.850)"].get_offsets().tolist() == [[5, 0.85]]
     (lines,) = [c for c in drawn.values() if isinstance(c, LineCollection)]
     assert [segment.tolist() for segment in lines.get_segments()][1] == [[5, BASELINES["dp"]], [5, 0.85]]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from learners.weight_sparsification.finalists import judge_finalists
+from learners.weight_sparsification.rollout_eval import Measure
 
 RATIOS = [{"fc/kernel": 0.2}, {"fc/kernel": 0.5}, {"fc/kernel": 0.9}]
 CANDIDATES = [
@@ -18,7 +19,10 @@ class Variable:
 
 
 class FakeEvaluator:
-    """Its model's one variable is [ratio, fine-tuning steps]; accuracy falls with the one and grows with the other."""
+    """Its model's one variable is [ratio, fine-tuning steps]; accuracy falls with the one and grows with the other.
+
+    The likelihood is half the accuracy.
+    """
 
     def __init__(self):
         self.model = self
@@ -29,9 +33,10 @@ class FakeEvaluator:
         self.resolved.append(ratios["fc/kernel"])
         self.variables[0].value = np.array([ratios["fc/kernel"], 0.0])
 
-    def accuracy(self):
+    def measure(self):
         ratio, steps = self.variables[0].value
-        return 1 - 0.5 * ratio + steps / 1000
+        accuracy = 1 - 0.5 * ratio + steps / 1000
+        return Measure(accuracy, accuracy / 2)
 
     def fine_tune(self, iterations):
         self.variables[0].value = self.variables[0].value + [0, iterations]
@@ -56,6 +61,7 @@ def test_each_finalist_is_resolved_fine_tuned_and_measured(tmp_path):
             "accuracy": pytest.approx(before),
             "accuracy_after": pytest.approx(before + 0.02),
             "reward": pytest.approx((before + 0.02) * ratio),
+            "merit": pytest.approx((before + 0.02) / 2 * ratio),
         }
         np.testing.assert_array_equal(checkpoint.arrays["fc/kernel"], [ratio, 20])
 
@@ -63,7 +69,9 @@ def test_each_finalist_is_resolved_fine_tuned_and_measured(tmp_path):
 def test_without_fine_tuning_the_reward_is_that_of_the_pruned_network(tmp_path):
     judged = judge(FakeEvaluator(), tmp_path, fine_tuning=0)
     assert [checkpoint.meta["accuracy_after"] for checkpoint in judged] == [None] * 3
-    assert [checkpoint.meta["reward"] for checkpoint in judged] == pytest.approx([0.9 * 0.2, 0.75 * 0.5, 0.55 * 0.9])
+    rewards = np.array([0.9 * 0.2, 0.75 * 0.5, 0.55 * 0.9])
+    assert [checkpoint.meta["reward"] for checkpoint in judged] == pytest.approx(rewards)
+    assert [checkpoint.meta["merit"] for checkpoint in judged] == pytest.approx(rewards / 2)
 
 
 def test_a_finished_finalist_is_not_repeated(tmp_path):

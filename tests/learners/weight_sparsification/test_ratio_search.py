@@ -75,7 +75,7 @@ def run(directory, actor, scorer=score, num_rollouts=NUM_ROLLOUTS, config=CONFIG
     log = SearchLog(directory / "search.jsonl", directory / "agent.npz")
     if resume:
         log.resume(actor)
-    return search(LAYERS, config, actor, GIVEN, scorer, log, num_rollouts, resolved_accuracy=resolved, quiet=True)
+    return search(LAYERS, config, actor, GIVEN, scorer, log, num_rollouts, resolved_likelihood=resolved, quiet=True)
 
 
 def timeless(records):
@@ -114,10 +114,10 @@ def test_the_best_is_never_below_a_given_one(undisturbed):
 @pytest.mark.parametrize("name", GIVEN)
 def test_the_reference_is_the_given_one_that_is_best_once_re_solved(tmp_path, name):
     records = run(tmp_path, NeutralAgent(), resume=False, resolved=lambda ratios: float(ratios == dict(GIVEN[name])))
-    assert [record["resolved_accuracy"] for record in records[:3]] == [float(other == name) for other in GIVEN]
+    assert [record["resolved_likelihood"] for record in records[:3]] == [float(other == name) for other in GIVEN]
     for record in records[len(GIVEN) :]:
         assert record["ratios"] == pytest.approx(dict(GIVEN[name]))
-        assert "resolved_accuracy" not in record
+        assert "resolved_likelihood" not in record
 
 
 def test_the_given_are_the_first_that_the_agent_learns_from(tmp_path):
@@ -209,10 +209,20 @@ def test_a_finished_search_asks_nothing(tmp_path, undisturbed):
     assert timeless(run(tmp_path, agent(), refuse)) == timeless(undisturbed)
 
 
-def test_candidates_begin_with_the_best_re_solved_and_count_weights_not_ratios():
+def test_candidates_are_best_re_solved_and_best_by_reward_in_turn():
+    layers = [LayerSpec("a", (100,))]
+    given = [(0.5, 0.6), (0.4, 0.8), (0.95, 0.7)]  # reward, likelihood once re-solved
+    records = [{"reward": reward, "resolved_likelihood": likelihood} for reward, likelihood in given]
+    records += [{"reward": reward} for reward in (0.3, 0.9, 0.2)]
+    records = [{"index": index, "ratios": {"a": index / 10}, **record} for index, record in enumerate(records)]
+    assert [record["index"] for record in best_distinct(records, layers, 3)] == [1, 2, 4]  # 2 is second in both
+    assert [record["index"] for record in best_distinct(records, layers, 9)] == [1, 2, 4, 0, 3, 5]
+
+
+def test_candidates_that_remove_as_many_weights_are_one():
     layers = [LayerSpec("a", (10,)), LayerSpec("b", (100,))]
     records = [
-        {"index": 0, "reward": 0.5, "ratios": {"a": 0.5, "b": 0.2}, "resolved_accuracy": 0.6},
+        {"index": 0, "reward": 0.5, "ratios": {"a": 0.5, "b": 0.2}, "resolved_likelihood": 0.6},
         {"index": 1, "reward": 0.9, "ratios": {"a": 0.51, "b": 0.3}},  # 5 and 30
         {"index": 2, "reward": 0.8, "ratios": {"a": 0.59, "b": 0.301}},  # 5 and 30 again
         {"index": 3, "reward": 0.7, "ratios": {"a": 0.5, "b": 0.31}},

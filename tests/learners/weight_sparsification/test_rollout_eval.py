@@ -222,6 +222,12 @@ def test_a_roll_out_is_measured_before_and_after_its_fine_tuning():
     assert network.done[1:] == [("prune", RATIOS), ("fine-tune", 3)]
 
 
+@pytest.mark.parametrize(("loss", "likelihood"), [(np.log(4), 0.25), (0.0, 1.0), (np.inf, 0.0), (np.nan, 0.0)])
+def test_the_likelihood_is_the_mean_probability_of_the_right_class_and_0_without_one(loss, likelihood):
+    evaluator = RolloutEvaluator(None, None, lambda: {"accuracy": 0.6, "loss": loss}, None)
+    assert evaluator.measure() == (0.6, pytest.approx(likelihood))
+
+
 def test_the_final_accuracy_is_that_after_fine_tuning_if_there_was_any():
     assert Score(0.4).final == 0.4
     assert Score(0.4, 0.3).final == 0.3
