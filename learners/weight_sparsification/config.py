@@ -53,7 +53,9 @@ class WeightSparseConfig:
     rollout_fine_tuning: str = flag(
         "finalists", "who is fine-tuned in the search", name="ws_rlout_ft", choices=("finalists", "every", "none")
     )
-    fine_tuning_learning_rate: float = flag(3e-4, "Adam's rate in fine-tuning", name="ws_lrn_rate_ft", above=0)
+    fine_tuning_learning_rate: float = flag(
+        3e-3, "Adam's peak rate in fine-tuning: warm-up, then cosine", name="ws_lrn_rate_ft", above=0
+    )
     fine_tuning_iterations: int = flag(
         400, "fine-tuning steps: of each roll-out, or shared by the finalists", name="ws_nb_iters_ft", minimum=0
     )

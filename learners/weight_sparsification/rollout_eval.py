@@ -17,6 +17,7 @@ from compressors.progressive import resolve_by_adam
 from compressors.ratios import Ratios, removed_counts
 from learners.training import Evaluation, Loss, TrainStep
 from learners.weight_sparsification.ratio_search import Score
+from nets.learning_rates import warm_up_cosine
 
 Pruner = Callable[[Ratios], None]  # leaves its model pruned
 
@@ -70,7 +71,11 @@ class SgdPruner:
 
 
 class FineTuner:
-    """Trains a pruned network for some steps with its zeros held; every run begins with fresh moments at batch 0."""
+    """Trains a pruned network for some steps with its zeros held; every run begins with fresh moments at batch 0.
+
+    Adam at the rates of `warm_up_cosine` with the peak `rate`: so few steps say most about the full training when they
+    are a whole training in small.
+    """
 
     def __init__(
         self,
@@ -89,7 +94,7 @@ class FineTuner:
         for variable in self._step.optimizer.variables:
             variable.assign(tf.zeros_like(variable.value))
         self._masks.adopt_kernels()
-        self._step.run(iter(self._batches(0)), np.full(iterations, self._rate))
+        self._step.run(iter(self._batches(0)), warm_up_cosine(np.arange(iterations), self._rate, iterations))
 
 
 class RolloutEvaluator:

@@ -1,3 +1,4 @@
+import math
 from typing import NamedTuple
 
 import keras
@@ -9,7 +10,7 @@ from compressors.graph import prunable_kernels
 from compressors.path_table import PathTable
 from compressors.ratios import num_removed
 from compressors.regression import collect_grams
-from learners.training import Evaluation
+from learners.training import Evaluation, TrainStep
 from learners.weight_sparsification.ratio_search import Score
 from learners.weight_sparsification.rollout_eval import FineTuner, PathPruner, RolloutEvaluator, SgdPruner
 from nets.layers import FusedBatchNormalization
@@ -176,6 +177,14 @@ def test_fine_tuning_holds_the_zeros_and_lowers_the_loss(pruning):
     for path in RATIOS:
         np.testing.assert_array_equal(found[path] == 0, before[path] == 0)
         assert not np.array_equal(found[path], before[path])
+
+
+def test_fine_tuning_warms_up_to_its_rate_and_falls_to_nothing(pruning, monkeypatch):
+    given = []
+    monkeypatch.setattr(TrainStep, "run", lambda self, iterator, rates: given.append(rates))
+    _fine_tuner(pruning.model, rate=0.5).run(20)
+    expected = [0.25, 0.5, *(0.25 * (1 + math.cos(math.pi * step / 18)) for step in range(18))]
+    assert given[0] == pytest.approx(expected)
 
 
 def test_fine_tuning_does_not_depend_on_what_was_fine_tuned_before(pruning):
