@@ -32,8 +32,7 @@ def judge_finalists(
     Returns:
         One checkpoint a candidate: the variables by path; meta `index`, `source`, `ratios`, `accuracy`,
         `accuracy_after`, `reward`, `merit`, `seconds`. The merit is the reward with the likelihood in place of the
-        accuracy; the choice goes by it. Measured on twelve allocations at 95%, fine-tuned here and trained later: the
-        likelihood's order agreed with that of the trained networks much better than the accuracy's.
+        accuracy; the choice goes by it, because it depends less on chance (docs/architecture.md, section 7).
     """
     results = []
     with Progress("finalists", len(candidates), unit="finalist", quiet=quiet) as bar:
