@@ -2,6 +2,8 @@
 
 import bisect
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -12,12 +14,30 @@ from compressors.ratios import Ratios
 from compressors.schedules import SparsitySchedule
 
 
+class Batch(NamedTuple):
+    """What a step's loss was computed from; tensors in traced code."""
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    logits: tf.Tensor
+
+
+class Replacement(NamedTuple):
+    """A network that takes the place of the one in training, and the optimizer that goes with it."""
+
+    model: keras.Model
+    optimizer: keras.Optimizer
+
+
 class Policy:
     """The hooks of the training loop; all do nothing by default.
 
-    The loop runs many steps in one compiled call and comes back to Python where `next_update` asks for it. Methods
-    marked (traced) are part of the compiled step.
+    The loop runs many steps in one compiled call and comes back to Python at the ends of epochs and where
+    `next_update` asks for it. Methods marked (traced) are part of the compiled step.
     """
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Called before the first step of an epoch."""
 
     def next_update(self, step: int) -> int | None:
         """The first step at or after `step` that `on_batch_begin` must be called before; None for never."""
@@ -25,9 +45,20 @@ class Policy:
     def on_batch_begin(self, step: int) -> None:
         """Called before a step that `next_update` named."""
 
-    def extra_loss(self) -> tf.Tensor | float:
-        """A term added to the loss (traced)."""
-        return 0.0
+    def learning_rates(self, recipe: np.ndarray) -> np.ndarray:
+        """The rates of the next steps `[n]`, where the recipe has `recipe`; called again in each epoch."""
+        return recipe
+
+    def before_forward(self, step: tf.Tensor) -> None:
+        """Called before the forward pass; `step` is an int64 scalar (traced)."""
+
+    def transform_loss(self, loss: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """The loss that is differentiated (traced)."""
+        return loss
+
+    def weight_decay(self, variable: keras.Variable, default: float) -> float:
+        """The L2 decay of a variable; asked for while the step is traced."""
+        return default
 
     def transform_gradients(
         self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]
@@ -38,6 +69,20 @@ class Policy:
     def after_update(self) -> None:
         """Called after the optimizer's update (traced)."""
 
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Called after the last step of an epoch.
+
+        Args:
+            logs: "loss", and where the training is validated "validation_loss" and "validation_accuracy".
+        """
+
+    def replacement(self) -> Replacement | None:
+        """What must be trained instead from here on, asked for after each epoch's end; None: no change."""
+
+    def compressed(self) -> AbstractContextManager:
+        """Within it the network's weights are those that the compressed network has: for evaluation and export."""
+        return nullcontext()
+
     def sparsity(self) -> float:
         """Share of the prunable weights that are masked, in [0, 1]."""
         return 0.0
@@ -45,6 +90,9 @@ class Policy:
     def state(self) -> dict[str, np.ndarray]:
         """All that a resumed training needs."""
         return {}
+
+    def restructure(self, state: Mapping[str, np.ndarray]) -> Replacement | None:
+        """The network whose variables belong to `state`, where a policy had replaced it; called before `restore`."""
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes back what `state` gave."""

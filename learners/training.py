@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from compressors.policies import Policy
+from compressors.policies import Batch, Policy, Replacement
 from utils.errors import InputError, RunError
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
@@ -18,61 +18,68 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class TrainStep:
-    """`run(iterator, rates)`: one optimizer step for each of the learning rates, in one compiled call.
+    """`run(iterator, rates, first_step)`: one optimizer step for each of the learning rates, in one compiled call.
 
-    The loss is `loss(labels, model(images)) + policy.extra_loss()`; `weight_decay * w` is added to the gradient of
+    The loss is the policy's transform of `loss(labels, model(images))`; `weight_decay * w` is added to the gradient of
     every trainable variable outside batch norm. Learning rates and masks are data, so nothing is traced twice.
     """
 
     def __init__(
         self, model: keras.Model, optimizer: keras.Optimizer, loss: Loss, policy: Policy, weight_decay: float = 0.0
     ):
-        self.model, self.optimizer = model, optimizer
         self._loss, self._policy, self._weight_decay = loss, policy, weight_decay
-        self._decayed = {id(variable) for variable in _decayed_variables(model)}
         self.trace_count = 0
-        optimizer.build(model.trainable_variables)
+        self.adopt(Replacement(model, optimizer))
+
+    def adopt(self, network: Replacement) -> None:
+        """Trains this network from here on; it is traced anew."""
+        self.model, self.optimizer = network
+        self._decayed = {id(variable) for variable in _decayed_variables(self.model)}
+        if not self.optimizer.built:
+            self.optimizer.build(self.model.trainable_variables)
         self._compiled: Any = None
 
-    def run(self, iterator: Any, rates: np.ndarray) -> tuple[np.ndarray, int]:
+    def run(self, iterator: Any, rates: np.ndarray, first_step: int = 0) -> tuple[np.ndarray, int]:
         """Losses of the steps `[n]`, and how many of their images were classified right."""
         if self._compiled is None:
-            specs = (tf.data.IteratorSpec(iterator.element_spec), tf.TensorSpec([None], tf.float32))
+            numbers = (tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64))
+            specs = (tf.data.IteratorSpec(iterator.element_spec), *numbers)
             self._compiled = tf.function(self._run, input_signature=specs)
-        losses, correct = self._compiled(iterator, tf.constant(rates, tf.float32))
+        losses, correct = self._compiled(iterator, tf.constant(rates, tf.float32), tf.constant(first_step, tf.int64))
         return losses.numpy(), int(correct)
 
-    def _run(self, iterator, rates):
+    def _run(self, iterator, rates, first_step):
         self.trace_count += 1
         step = tf.autograph.experimental.do_not_convert(self._step)  # only this loop is Python to be converted
         count = tf.size(rates)
         losses = tf.TensorArray(tf.float32, count)
         correct = tf.zeros([], tf.int64)
         for index in tf.range(count):
-            loss, right = step(next(iterator), rates[index])
+            loss, right = step(next(iterator), rates[index], first_step + tf.cast(index, tf.int64))
             losses = losses.write(index, loss)
             correct += right
         return losses.stack(), correct
 
-    def _step(self, batch, rate):
+    def _step(self, batch, rate, step):
         images, labels = batch
         variables = self.model.trainable_variables
+        self._policy.before_forward(step)
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
             loss = self._loss(labels, logits)
-            total = loss + self._policy.extra_loss()
+            total = self._policy.transform_loss(loss, Batch(images, labels, logits))
         gradients = tape.gradient(total, [variable.value for variable in variables])
-        if self._weight_decay:
-            gradients = [
-                gradient + self._weight_decay * variable.value if id(variable) in self._decayed else gradient
-                for gradient, variable in zip(gradients, variables, strict=True)
-            ]
+        gradients = [self._decay(gradient, variable) for gradient, variable in zip(gradients, variables, strict=True)]
         gradients = self._policy.transform_gradients(gradients, variables)
         self.optimizer.learning_rate.assign(rate)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._policy.after_update()
         predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)
         return loss, tf.math.count_nonzero(tf.equal(predicted, labels))
+
+    def _decay(self, gradient, variable):
+        decay = self._policy.weight_decay(variable, self._weight_decay if id(variable) in self._decayed else 0.0)
+        return gradient + decay * variable.value if decay else gradient
 
 
 class Evaluation:
@@ -85,7 +92,7 @@ class Evaluation:
 
     def __init__(self, model: keras.Model, batches: tf.data.Dataset, loss: Loss, in_memory: bool = False):
         def sums(images, labels):
-            logits = model(images, training=False)
+            logits = self._model(images, training=False)
             predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)
             count = tf.size(labels, tf.int64)
             loss_sum = loss(labels, logits) * tf.cast(count, tf.float32)
@@ -108,7 +115,12 @@ class Evaluation:
             *whole, odd = batches
             images, labels = (tf.stack([batch[part] for batch in whole or [odd]]) for part in (0, 1))
             images, labels = images[: len(whole)], labels[: len(whole)]
-        self._run = tf.function(over_tensors if in_memory else over_dataset)
+        self._sums_over_all = over_tensors if in_memory else over_dataset
+        self.use(model)
+
+    def use(self, model: keras.Model) -> None:
+        """Evaluates this model from here on."""
+        self._model, self._run = model, tf.function(self._sums_over_all)
 
     def __call__(self) -> dict[str, float]:
         right, total, loss_sum = (value.numpy() for value in self._run())
@@ -146,43 +158,60 @@ def train(
     steps_per_epoch: int,
     validation: Evaluation | None = None,
 ) -> TrainingResult:
-    """Trains for `len(learning_rates)` steps, from the last checkpoint if there is one.
+    """Trains for `len(learning_rates)` steps, from the last checkpoint if there is one; `step.model` is the result.
 
     Args:
         batches: start step -> endless batches; batch t must depend on t alone.
-        learning_rates: `[steps]`.
-        validation: evaluated after every epoch, for the curves only.
+        learning_rates: `[steps]`, the recipe's.
+        validation: evaluated after every epoch, for the curves and for policies that look at them.
 
     Raises:
         RunError: the loss is not finite; the last good checkpoint stays.
     """
     total = len(learning_rates)
     progress = _Position.resume(checkpoint, step, policy)
+    if validation is not None:
+        validation.use(step.model)
     iterator = iter(batches(progress.step))
     batch_size = iterator.element_spec[0].shape[0]
     with Progress(title, total, initial=progress.step, quiet=monitor.quiet) as bar:
         while progress.step < total:
             started, begin = time.perf_counter(), progress.step
+            if begin % steps_per_epoch == 0:
+                policy.on_epoch_begin(begin // steps_per_epoch)
             if policy.next_update(begin) == begin:
                 policy.on_batch_begin(begin)
             end = _next_stop(begin, total, monitor, steps_per_epoch, policy.next_update(begin + 1))
-            losses, correct = step.run(iterator, learning_rates[begin:end])
+            rates = policy.learning_rates(learning_rates[begin:end])
+            losses, correct = step.run(iterator, rates, begin)
             progress.step_seconds.append((time.perf_counter() - started) / (end - begin))
-            _check_finite(losses, begin, learning_rates, checkpoint)
+            _check_finite(losses, begin, rates, checkpoint)
             progress.add(end, losses, correct, batch_size)
-            is_epoch_end = validation is not None and (end % steps_per_epoch == 0 or end == total)
-            if end % monitor.summary_interval == 0 or is_epoch_end or end == total:
-                row = progress.row(learning_rates[end - 1], policy.sparsity())
-                if is_epoch_end:
-                    row["validation_accuracy"] = validation()["accuracy"]
+            is_epoch_end = end % steps_per_epoch == 0 or end == total
+            validated = {}
+            if is_epoch_end and validation is not None:
+                with policy.compressed():
+                    validated = {f"validation_{name}": value for name, value in validation().items()}
+            if end % monitor.summary_interval == 0 or validated or end == total:
+                row = progress.row(rates[-1], policy.sparsity()) | validated
                 progress.history.append(row)
                 monitor.on_row(row)
                 bar.update(end, loss=row["loss"], accuracy=row["accuracy"])
+            if is_epoch_end:
+                policy.on_epoch_end((end - 1) // steps_per_epoch, {"loss": float(losses.mean()), **validated})
+                _adopt(policy.replacement(), step, validation)
             progress.seconds += time.perf_counter() - started
             if end % monitor.save_interval == 0 or end == total:
                 progress.save(checkpoint, step, policy)
     rate = total * batch_size / progress.seconds
     return TrainingResult(progress.history, progress.seconds, total, rate, float(np.median(progress.step_seconds)))
+
+
+def _adopt(network: Replacement | None, step: TrainStep, validation: Evaluation | None) -> None:
+    if network is not None:
+        step.adopt(network)
+        if validation is not None:
+            validation.use(network.model)
 
 
 class _Position:
@@ -197,6 +226,7 @@ class _Position:
         found = read_checkpoint(path)
         if found is None:
             return cls()
+        _adopt(policy.restructure(_with_prefix(found.arrays, "policy/")), step, None)
         restore_variables(step.model.variables, _with_prefix(found.arrays, "model/"), str(path))
         for variable, array in zip(step.optimizer.variables, _optimizer_arrays(found.arrays), strict=True):
             variable.assign(array)
@@ -239,13 +269,13 @@ def _next_stop(step: int, total: int, monitor: Monitor, steps_per_epoch: int, up
     return min([*stops, total] + ([] if update is None else [update]))
 
 
-def _check_finite(losses: np.ndarray, begin: int, learning_rates: np.ndarray, checkpoint: Path) -> None:
+def _check_finite(losses: np.ndarray, begin: int, rates: np.ndarray, checkpoint: Path) -> None:
     bad = np.flatnonzero(~np.isfinite(losses))
     if len(bad):
         at = begin + int(bad[0])
         kept = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint was written yet"
         raise RunError(
-            f"the loss is {losses[bad[0]]} at step {at} with learning rate {learning_rates[at]:.3g}; {kept}. "
+            f"the loss is {losses[bad[0]]} at step {at} with learning rate {rates[bad[0]]:.3g}; {kept}. "
             "A lower --lrn_rate_init may help."
         )
 
