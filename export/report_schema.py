@@ -5,16 +5,20 @@ from typing import Any, NotRequired, TypedDict
 
 
 class DenseResult(TypedDict):
-    """The dense network; `accuracy` is a fraction of the test set."""
+    """The dense network; `accuracy` is a fraction of the test set, `flops` of its prunable kernels for an image."""
 
     accuracy: float
+    parameters: NotRequired[int]
+    flops: NotRequired[int]
 
 
 class CompressedResult(TypedDict):
-    """The compressed network; `sparsity` is the fraction of zeros over all prunable kernels."""
+    """The compressed network; `sparsity` is the fraction that is zero or gone of the dense one's prunable kernels."""
 
     accuracy: float
     sparsity: float
+    parameters: NotRequired[int]
+    flops: NotRequired[int]
 
 
 class LayerRow(TypedDict):

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from learners.scheduled.config import DistillationConfig, ScheduleConfig
 from learners.weight_sparsification.config import WeightSparseConfig
 from nets.config import NetConfig
 from rl_agents.ddpg.config import DdpgConfig
+from utils.errors import InputError
 from utils.flags import flag
 
-LEARNERS = ("full-prec", "weight-sparse")
+LEARNERS = ("full-prec", "weight-sparse", "scheduled")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class RunOptions:
         "",
         "where to fetch the dense model if --save_path has none: a .keras file, or the folder of such files",
     )
+    warm_start: bool = flag(
+        True, "start the final training from the dense model, not from new weights", name="enbl_warm_start"
+    )
     log_dir: str = flag("", "TensorBoard events [<run_dir>/tensorboard]", affects_result=False)
     summary_interval: int = flag(
         20, "training steps between two lines of the log", name="summ_step", minimum=1, affects_result=False
@@ -49,3 +54,23 @@ class RunConfig:
     net: NetConfig = field(default_factory=NetConfig)
     weight_sparse: WeightSparseConfig = field(default_factory=WeightSparseConfig)
     ddpg: DdpgConfig = field(default_factory=DdpgConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+
+    def check(self) -> None:
+        """Raises InputError where flags do not fit together."""
+        self.weight_sparse.check()
+        self.distillation.check()
+        if not self.run.warm_start and self.weight_sparse.train_init == "path" and self.run.learner == "weight-sparse":
+            raise InputError("--ws_train_init must be dense with --noenbl_warm_start. Received: path")
+        is_given = {
+            "--compress": self.schedule.compress,
+            "--dry_run": self.schedule.dry_run,
+            "--nb_epochs": self.schedule.num_epochs,
+            "--kd_teacher": self.distillation.teacher,
+        }
+        if self.run.learner != "scheduled" and any(is_given.values()):
+            name = next(name for name, value in is_given.items() if value)
+            raise InputError(f"{name} needs --learner scheduled. Received: --learner {self.run.learner}")
+        if self.run.learner == "scheduled" and not (self.schedule.compress or self.distillation.teacher):
+            raise InputError("--learner scheduled needs --compress FILE, or a --kd_teacher. Received: neither")

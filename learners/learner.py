@@ -1,6 +1,7 @@
 """Learner: one way to go from a ModelHelper to a saved, measured model. What all of them share."""
 
 import abc
+import functools
 import platform
 import shutil
 import sys
@@ -36,7 +37,10 @@ class Learner(abc.ABC):
 
     def __init__(self, config: RunConfig, helper: ModelHelper, run_dir: RunDir):
         self.config, self.helper, self.run_dir = config, helper, run_dir
-        self._test_batches = helper.evaluation_batches()
+
+    @functools.cached_property
+    def _test_batches(self) -> tf.data.Dataset:
+        return self.helper.evaluation_batches()
 
     @abc.abstractmethod
     def run(self) -> dict[str, Any]:
@@ -56,6 +60,10 @@ class Learner(abc.ABC):
             load_network(Path(given), model)
         if self.config.run.model_http_url:
             _check_url(self.config.run.model_http_url)
+
+    def identity(self) -> dict[str, Any]:
+        """What the result depends on beside the flags: such as the content of a file."""
+        return {}
 
     def evaluate(self) -> dict[str, float]:
         """Accuracy and loss on the test set of the model at `--save_path_eval`, by default the run's result."""
@@ -96,8 +104,8 @@ class Learner(abc.ABC):
             source = str(given)
             load_network(given, model)
         elif self.config.run.model_http_url:
-            source = self._model_url()
-            fetched = _download(source, self.run_dir.file("dense", "download.keras"))
+            source = self.model_url(self.helper.model_name)
+            fetched = download(source, self.run_dir.file("dense", "download.keras"))
             try:
                 load_network(fetched, model)
             finally:
@@ -115,12 +123,10 @@ class Learner(abc.ABC):
         self.say(f"dense network ({source}): test accuracy {tested['accuracy']:.4f}")
         return model
 
-    def _model_url(self) -> str:
-        """`--model_http_url` itself where it names a file, else that of this network below it."""
+    def model_url(self, network: str) -> str:
+        """`--model_http_url` itself where it names a file, else that of the network below it."""
         url = self.config.run.model_http_url
-        if url.endswith(".keras"):
-            return url
-        return f"{url.rstrip('/')}/{self.helper.model_name}_at_{self.helper.dataset.name}.keras"
+        return url if url.endswith(".keras") else f"{url.rstrip('/')}/{network}_at_{self.helper.dataset_name}.keras"
 
     def optimizer(self) -> keras.Optimizer:
         """SGD with momentum; the training loop sets the rate."""
@@ -173,14 +179,14 @@ class Learner(abc.ABC):
         stages = self.run_dir.stages()
         report = {
             "model": self.helper.model_name,
-            "dataset": self.helper.dataset.name,
+            "dataset": self.helper.dataset_name,
             "data_title": self.data_title,
             "learner": self.config.run.learner,
             "seed": self.config.run.seed,
             "versions": versions(),
             "dense": {"accuracy": stages["dense"]["accuracy"], "source": stages["dense"]["source"]},
-            **result,
             "sizes": model_sizes(model),
+            **result,
             "stages": [{"name": name, "seconds": stage["seconds"]} for name, stage in stages.items()],
         }
         write_report(self.run_dir.path, report)
@@ -215,14 +221,22 @@ def load_network(path: Path, model: keras.Model) -> None:
     Raises:
         InputError: there is no such file, it is none of Keras', or it holds another network.
     """
+    restore_variables(model.variables, named_arrays(read_model(path).variables), str(path))
+
+
+def read_model(path: Path) -> keras.Model:
+    """The network of a `.keras` file.
+
+    Raises:
+        InputError: there is no such file, or it is none of Keras'.
+    """
     if not path.is_file():
         raise InputError(f"there is no model at {path}")
     try:
-        loaded = keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} cannot be read as a .keras model: {first}") from error
-    restore_variables(model.variables, named_arrays(loaded.variables), str(path))
 
 
 def _check_url(url: str) -> None:
@@ -230,7 +244,7 @@ def _check_url(url: str) -> None:
         raise InputError(f"--model_http_url must begin with https:// or http://. Received: {url!r}")
 
 
-def _download(url: str, path: Path) -> Path:
+def download(url: str, path: Path) -> Path:
     """Fetches a `.keras` file."""
     _check_url(url)
 

@@ -12,4 +12,4 @@ class ModelHelper(Cifar10ModelHelper):
     model_name = "lenet"
 
     def build_model(self) -> keras.Model:
-        return build_lenet(self.dataset.num_classes)
+        return build_lenet(self.num_classes)

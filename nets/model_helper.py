@@ -50,6 +50,16 @@ class ModelHelper(abc.ABC):
         return self.load_data()
 
     @property
+    def dataset_name(self) -> str:
+        """Name of the data; a subclass that knows it without reading the data makes a dry run need none."""
+        return self.dataset.name
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, likewise."""
+        return self.dataset.num_classes
+
+    @property
     def steps_per_epoch(self) -> int:
         """Training steps that see each image about once, all workers together."""
         return max(1, len(self.dataset.train.labels) // (self.config.data.batch_size * self.size))

@@ -14,4 +14,4 @@ class ModelHelper(Cifar10ModelHelper):
         return f"resnet_{self.config.network.resnet_size}"
 
     def build_model(self) -> keras.Model:
-        return build_resnet(self.config.network.resnet_size, self.dataset.num_classes)
+        return build_resnet(self.config.network.resnet_size, self.num_classes)

@@ -13,9 +13,6 @@ class WeightSparseConfig:
     """Weight sparsification (--learner weight-sparse)"""
 
     save_path: str = flag("", "the compressed model [<run_dir>/model.keras]", name="ws_save_path", affects_result=False)
-    warm_start: bool = flag(
-        True, "start the final training from the dense model, not from new weights", name="enbl_warm_start"
-    )
     prune_ratio: float = flag(
         0.75, "share of all prunable weights to remove", name="ws_prune_ratio", minimum=0, maximum=1
     )
@@ -92,5 +89,3 @@ class WeightSparseConfig:
                 "--ws_nb_rlouts_min must be at most --ws_nb_rlouts. "
                 f"Received: {self.min_rollouts} and {self.num_rollouts}"
             )
-        if not self.warm_start and self.train_init == "path":
-            raise InputError("--ws_train_init must be dense with --noenbl_warm_start. Received: path")

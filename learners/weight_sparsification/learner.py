@@ -235,7 +235,7 @@ class WeightSparseLearner(Learner):
         """The final training, under the dynamic schedule or from the pruned candidate."""
         options = self.config.weight_sparse
         model = self.new_model()
-        if options.warm_start:
+        if self.config.run.warm_start:
             model.set_weights(dense.get_weights())
         optimizer = self.optimizer()
         masks = MaskSet(prunable_kernels(model))

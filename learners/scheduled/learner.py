@@ -1,0 +1,188 @@
+"""ScheduledLearner: dense network -> training under a compression schedule -> compressed network and report."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from compressors.distillation import DistillationLossWeights, KnowledgeDistillationPolicy
+from compressors.parameters import Parameters
+from compressors.plan import Plan, make_plan
+from compressors.plan_table import print_plan
+from compressors.schedule import Schedule
+from compressors.schedule_yaml import check_against, read_schedule
+from compressors.scheduled_policies import Training
+from compressors.scheduler import CompressionScheduler
+from export.keras_model import save_plain_model
+from export.sizes import kernel_table, model_sizes
+from learners.learner import Learner, download, load_network, read_model, training_summary
+from learners.training import TrainingResult
+from nets.architectures import build_architecture
+from utils.errors import InputError
+from utils.run_dir import write_atomically
+
+STATISTICS_BATCHES = 8  # training batches for activation statistics, calibration and gradients of pruners
+
+
+class ScheduledLearner(Learner):
+    """`--learner scheduled`."""
+
+    def print_plan(self, stream: TextIO) -> None:
+        """Prints what the schedule will do; reads no data."""
+        print_plan(self._plan(), stream)
+
+    def identity(self) -> dict[str, Any]:
+        digest = hashlib.sha256(self._schedule().to_yaml().encode()).hexdigest()
+        return {"compress": f"content {digest[:12]}"}
+
+    def check(self) -> None:
+        super().check()
+        options = self.config.distillation
+        model = self.new_model()
+        check_against(self._schedule(), model)
+        if options.teacher:
+            self._distillation(model)
+            if options.start_epoch >= self.num_epochs:
+                raise InputError(
+                    f"--kd_start_epoch must be below the number of epochs, {self.num_epochs}. "
+                    f"Received: {options.start_epoch}"
+                )
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of the training under the schedule."""
+        return self.config.schedule.num_epochs or max(1, round(self.helper.num_epochs))
+
+    def run(self) -> dict[str, Any]:
+        for warning in self._plan().warnings:
+            self.say(f"warning: {warning}")
+        dense = self.dense_model()
+        model = self.new_model()
+        if self.config.run.warm_start:
+            model.set_weights(dense.get_weights())
+        scheduler = self._scheduler(model)
+        schedule = scheduler.to_yaml()
+        write_atomically(self.run_dir.file("schedule.yaml"), lambda path: path.write_text(schedule))
+        training = self._train(scheduler) if scheduler.policies else None
+        return self._report(dense, scheduler, training)
+
+    def evaluate(self) -> dict[str, float]:
+        """Accuracy and loss on the test set of the model at `--save_path_eval`, which may be thinned or quantized."""
+        path = Path(self.config.run.save_path_eval or self.model_path)
+        return self.test(read_model(path))
+
+    def _plan(self) -> Plan:
+        return make_plan(self._schedule(), self.new_model(), self.num_epochs, self.helper.peak_learning_rate)
+
+    def _schedule(self) -> Schedule:
+        path, teacher = self.config.schedule.compress, self.config.distillation.teacher
+        if not path and not teacher:
+            raise InputError(
+                "--learner scheduled needs a schedule, --compress FILE, or a --kd_teacher. Received: neither"
+            )
+        return read_schedule(path) if path else Schedule()
+
+    def _scheduler(self, model: keras.Model) -> CompressionScheduler:
+        scheduler = CompressionScheduler.from_schedule(model, self._schedule())
+        if self.config.distillation.teacher:
+            start = self.config.distillation.start_epoch
+            scheduler.add_policy(self._distillation(model), starting_epoch=start, ending_epoch=self.num_epochs)
+        return scheduler
+
+    def _distillation(self, student: keras.Model) -> KnowledgeDistillationPolicy:
+        options = self.config.distillation
+        teacher = build_architecture(options.teacher, student.output_shape[-1], student.input_shape[1:])
+        load_network(Path(options.resume) if options.resume else self._pretrained(teacher.name), teacher)
+        teacher.trainable = False
+        weights = DistillationLossWeights(options.distill_weight, options.student_weight, options.teacher_weight)
+        return KnowledgeDistillationPolicy(student, teacher, options.temperature, weights)
+
+    def _pretrained(self, network: str) -> Path:
+        """The file of a network that was trained before: by a full-prec run beside this one, or behind the URL."""
+        run = f"{network}_at_{self.helper.dataset_name}"
+        local = self.run_dir.path.absolute().parent.parent / run / "full-prec" / "model.keras"
+        if local.is_file():
+            return local
+        if not self.config.run.model_http_url:
+            raise InputError(
+                f"--kd_pretrained needs {local} (--learner full-prec makes it) or {run}.keras at --model_http_url. "
+                "Received: neither"
+            )
+        kept = self.run_dir.path / "teacher" / "model.keras"
+        return kept if kept.is_file() else download(self.model_url(network), kept)
+
+    def _train(self, scheduler: CompressionScheduler) -> TrainingResult:
+        model = scheduler.prepare(self._statistics_batches)
+        optimizer = self.optimizer()
+        optimizer.build(model.trainable_variables)
+        base_rate = self.helper.peak_learning_rate
+        scheduler.attach(
+            optimizer,
+            Training(
+                self.helper.steps_per_epoch,
+                base_rate,
+                self._statistics_batches,
+                self.helper.loss,
+                self.config.run.seed,
+            ),
+        )
+        result = self.train_stage(
+            "training", model, scheduler, optimizer, title="training under the schedule", learning_rates=self._rates()
+        )
+        self.run_dir.finish_stage("training", result.seconds)
+        return result
+
+    def _rates(self) -> np.ndarray:
+        """The recipe's rate at each step, stretched to the length of this training; an LR scheduler overrides it."""
+        total = self.num_epochs * self.helper.steps_per_epoch
+        return self.helper.learning_rate_at(np.arange(total) * (self.helper.num_iterations / total))
+
+    def _statistics_batches(self) -> tf.data.Dataset:
+        return self.helper.training_batches().take(STATISTICS_BATCHES)
+
+    def _report(
+        self, dense: keras.Model, scheduler: CompressionScheduler, training: TrainingResult | None
+    ) -> dict[str, Any]:
+        started = time.perf_counter()
+        asked = self._plan().ratios
+        model = scheduler.finish(self._statistics_batches)
+        save_plain_model(model, self.model_path)
+        original = kernel_table(dense, [parameter.path for parameter in Parameters(dense).prunable()], asked)
+        smaller = kernel_table(model, [row["path"] for row in original], asked)
+        layers = [removed_and_zero(*rows) for rows in zip(original, smaller, strict=True)]
+        parameters = sum(row["parameters"] for row in layers)
+        tested = self.test(model)
+        if "report" not in self.run_dir.stages():
+            self.run_dir.finish_stage("report", time.perf_counter() - started)
+        stage = self.run_dir.stages()["dense"]
+        return self.report(
+            model,
+            {
+                "dense": {
+                    "accuracy": stage["accuracy"],
+                    "source": stage["source"],
+                    "parameters": dense.count_params(),
+                    "flops": sum(row["flops_dense"] for row in original),
+                },
+                "compressed": {
+                    "accuracy": tested["accuracy"],
+                    "sparsity": sum(row["sparsity"] * row["parameters"] for row in layers) / parameters,
+                    "parameters": model.count_params(),
+                    "flops": sum(row["flops_dense"] for row in smaller),
+                },
+                "layers": layers,
+                "training": None if training is None else training_summary(training),
+                "sizes": model_sizes(model) | {"dense_bytes": model_sizes(dense)["dense_bytes"]},
+            },
+        )
+
+
+def removed_and_zero(original: Mapping[str, Any], smaller: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer's row of the report: weights that left the network with their filter count as removed like zeros."""
+    left = round(smaller["parameters"] * (1 - smaller["sparsity"]))
+    return {**original, "sparsity": 1 - left / original["parameters"], "flops_sparse": smaller["flops_sparse"]}
