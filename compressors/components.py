@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 import pydantic
 
 from compressors.parameters import ANY, Parameter, Parameters
+from utils.errors import InputError
 
 Setting = TypeVar("Setting")
 
@@ -64,6 +65,7 @@ class Component(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     section: ClassVar[str]
+    is_usable: ClassVar[bool] = True  # False: known only to be refused with a reason
 
     def arguments(self) -> dict[str, Any]:
         """The constructor arguments that were given, as YAML can hold them."""
@@ -73,21 +75,28 @@ class Component(pydantic.BaseModel):
 def targets_of(
     settings: Mapping[str, Any],
     parameters: Parameters,
-    check: Callable[[Parameter, Any], None] = lambda parameter, setting: None,
+    read: Callable[[Parameter, Any], Any] = lambda parameter, setting: setting,
 ) -> list[Target]:
     """The targets of a mapping {name or '*': setting}; '*' is every prunable kernel that no other key names.
 
     Args:
-        check: raises InputError where the setting does not suit the parameter.
+        read: (parameter, setting) -> the target's setting; raises InputError where it does not suit the parameter. Of
+            '*' such kernels are left out, unless none is left.
 
     Raises:
-        InputError: the model has no such parameter, or two names mean the same one.
+        InputError: the model has no such parameter, two names mean the same one, or a setting does not suit.
     """
     named = parameters.resolve_all([name for name in settings if name != ANY])
-    chosen = {parameter.path: (parameter, settings[name]) for name, parameter in named.items()}
-    if ANY in settings:
-        for parameter in parameters.prunable():
-            chosen.setdefault(parameter.path, (parameter, settings[ANY]))
-    for parameter, setting in chosen.values():
-        check(parameter, setting)
-    return [Target(*pair) for pair in chosen.values()]
+    targets = [Target(parameter, read(parameter, settings[name])) for name, parameter in named.items()]
+    if ANY not in settings:
+        return targets
+    known, others, refusal = {target.path for target in targets}, [], None
+    for parameter in parameters.prunable():
+        if parameter.path not in known:
+            try:
+                others.append(Target(parameter, read(parameter, settings[ANY])))
+            except InputError as error:
+                refusal = error
+    if refusal and not others:
+        raise refusal
+    return targets + others

@@ -64,8 +64,9 @@ def _print(console: Console, plan: Plan) -> None:
     console.print()
     if any(row.kind == "pruner" for row in plan.rows):
         at_least = "" if plan.is_exact else "at least "
+        asked = f"{at_least}{_percent(plan.sparsity)}" if plan.is_exact or plan.sparsity else "what weights decide"
         console.print(
-            f"At the end the pruners ask for {at_least}{_percent(plan.sparsity)} "
+            f"At the end the pruners ask for {asked} "
             f"of the {plan.num_weights:,} weights of {len(plan.kernels)} prunable kernels."
         )
     if plan.untouched:

@@ -66,7 +66,7 @@ class DocumentReader:
         if not self._is_mapping(item, place, "must be a mapping of class and its arguments"):
             return None
         if "class" not in item:
-            return self._note((*place, "class"), f"is missing. Allowed: {', '.join(classes)}")
+            return self._note((*place, "class"), f"is missing. Allowed: {', '.join(self._usable(section))}")
         class_name = item["class"]
         if not isinstance(class_name, str) or class_name not in classes:
             return self._note((*place, "class"), self._say_unknown_class(section, class_name))
@@ -76,7 +76,10 @@ class DocumentReader:
         for other, classes in self._known.items():
             if isinstance(name, str) and name in classes:
                 return f"{name} belongs in the section {other}, not in {section}"
-        return unknown("class", name, self._known[section])
+        return unknown("class", name, self._usable(section))
+
+    def _usable(self, section: str) -> list[str]:
+        return [name for name, component in self._known[section].items() if component.is_usable]
 
     def _policy(self, policy: Any, place: Place) -> Draft | None:
         a_kind = f"one of {', '.join(SECTION_OF)}"

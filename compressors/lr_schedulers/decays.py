@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import pydantic
 
@@ -128,6 +128,8 @@ class CosineAnnealingLR(TorchScheduler):
 
 class LambdaLR(LRScheduler):
     """Refused: its argument is a function."""
+
+    is_usable: ClassVar[bool] = False
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -18,7 +18,8 @@ class StructureParameterPruner(Pruner):
     """Removes the groups whose norm is at most a threshold.
 
     Args:
-        reg_regims: {name or '*': [threshold, group]}, threshold at least 0.
+        reg_regims: {name or '*': [threshold, group]}, threshold at least 0; '*' is every prunable kernel that no other
+            key names and that has such groups.
         threshold_criteria: the norm of a group: `Mean_Abs`, the mean of |w|, or `Max`, the largest |w|.
     """
 
@@ -26,10 +27,9 @@ class StructureParameterPruner(Pruner):
     threshold_criteria: Criterion = "Mean_Abs"
 
     def targets(self, parameters: Parameters) -> list[Target]:
-        found = targets_of(self.reg_regims, parameters)
-        return [
-            Target(parameter, (threshold, check_group(parameter, group))) for parameter, (threshold, group) in found
-        ]
+        return targets_of(
+            self.reg_regims, parameters, lambda parameter, regime: (regime[0], check_group(parameter, regime[1]))
+        )
 
     def numbers(self, target: Target, when: When, remembered: np.ndarray, evidence: Evidence) -> np.ndarray:
         return np.array(target.setting[:1], np.float32)

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from compressors.components import NonNegative, Target, targets_of
 from compressors.groups import Criterion, check_group, group_values, threshold_mask
-from compressors.parameters import ANY, Parameter, Parameters
+from compressors.parameters import Parameter, Parameters
 from compressors.regularizers.base import Regularizer
-from utils.errors import InputError
 
 
 def _check_pair(value: Any) -> Any:
@@ -82,18 +81,7 @@ def regime_targets(
     Raises:
         InputError: the model has no such parameter, or a named parameter (for '*': each kernel) no such groups.
     """
-    named = {parameter.path for parameter in parameters.resolve_all([name for name in regimes if name != ANY]).values()}
-    targets, refusal = [], None
-    for parameter, setting in targets_of(regimes, parameters):
-        try:
-            targets.append(Target(parameter, _regime(parameter, setting, check)))
-        except InputError as error:
-            if parameter.path in named:
-                raise
-            refusal = error
-    if refusal and all(target.path in named for target in targets):
-        raise refusal
-    return targets
+    return targets_of(regimes, parameters, lambda parameter, setting: _regime(parameter, setting, check))
 
 
 def _regime(parameter: Parameter, setting: Any, check: Callable[[Parameter, str], str]) -> Regime:

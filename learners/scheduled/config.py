@@ -13,7 +13,7 @@ class ScheduleConfig:
     # Not the file's name but its content is part of a run's identity.
     compress: str = flag("", "the schedule, a YAML file: see docs/schedules.md", affects_result=False)
     num_epochs: int = flag(
-        0, "epochs of training under the schedule [the recipe's, times --nb_epochs_rat]", name="nb_epochs", minimum=0
+        0, "epochs of training under the schedule; 0: as many as the dense network's", name="nb_epochs", minimum=0
     )
     dry_run: bool = flag(False, "print what the schedule will do, and do nothing; needs no data", affects_result=False)
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from compressors.distillation import DistillationLossWeights, KnowledgeDistillationPolicy
+from compressors.lr_schedulers.keras_schedules import KerasSchedule
 from compressors.parameters import Parameters
 from compressors.plan import Plan, make_plan
 from compressors.plan_table import print_plan
@@ -77,7 +78,15 @@ class ScheduledLearner(Learner):
         return self.test(read_model(path))
 
     def _plan(self) -> Plan:
-        return make_plan(self._schedule(), self.new_model(), self.num_epochs, self.helper.peak_learning_rate)
+        schedule = self._schedule()
+        counts_steps = any(isinstance(item, KerasSchedule) for item in schedule.lr_schedulers.values())
+        return make_plan(
+            schedule,
+            self.new_model(),
+            self.num_epochs,
+            self.helper.peak_learning_rate,
+            self.helper.steps_per_epoch if counts_steps else 1,  # counting steps reads the data
+        )
 
     def _schedule(self) -> Schedule:
         path, teacher = self.config.schedule.compress, self.config.distillation.teacher

@@ -184,10 +184,20 @@ def test_without_a_star_only_the_named_parameters_are_targets(parameters):
     assert targets_of({"fc.weight": 1}, parameters) == [Target(parameters["fc/kernel"], 1)]
 
 
-def test_every_target_is_checked(parameters):
-    def check(parameter, setting):
-        if parameter.kind != CONV:
-            raise InputError(f"{parameter.path} is no convolution")
+def of_convolutions(parameter, setting):
+    if parameter.kind != CONV:
+        raise InputError(f"{parameter.path} is no convolution")
+    return setting + 1
 
+
+def test_a_star_leaves_out_the_kernels_that_its_setting_does_not_suit(parameters):
+    targets = targets_of({"*": 1}, parameters, of_convolutions)
+    assert {target.path: target.setting for target in targets} == {"conv1/kernel": 2, "layer1.0.conv2/kernel": 2}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"fc.weight": 1}, {"conv1.weight": 1, "layer1.0.conv2.weight": 1, "*": 1}], ids=["a name", "all of *"]
+)
+def test_a_setting_that_suits_no_kernel_it_is_for_is_refused(settings, parameters):
     with pytest.raises(InputError, match="fc/kernel is no convolution"):
-        targets_of({"*": 1}, parameters, check)
+        targets_of(settings, parameters, of_convolutions)

@@ -419,7 +419,7 @@ pruners:
   levels: {class: SparsityLevelParameterPruner, levels: {'*': 0.5, module.conv1.weight: 0.25}}
   rows: {class: L1RankedStructureParameterPruner, group_type: Rows, desired_sparsity: 0.5, weights: fc/kernel}
 quantizers:
-  q: {class: DorefaQuantizer, bits_weights: 4, overrides: {conv1: {bits_weights: null}}}
+  q: {class: WRPNQuantizer, bits_weights: 4, overrides: {conv1: {bits_weights: null}}}
 policies:
   - pruner: {instance_name: levels, args: {levels: {fc.weight: 0.1}}}
     epochs: [0]

@@ -77,3 +77,8 @@ def test_wrong_arguments_are_errors(arguments):
 def test_the_sparsity_is_for_the_weights_to_decide(parameters):
     pruner = StructureParameterPruner(reg_regims={"conv1/kernel": [0.1, "2D"]})
     assert pruner.planned_sparsity(pruner.targets(parameters)[0], None) is None
+
+
+def test_a_star_leaves_out_kernels_without_such_groups(parameters):
+    pruner = StructureParameterPruner(reg_regims={"*": [0.1, "Filters"]})
+    assert [target.path for target in pruner.targets(parameters)] == ["conv1/kernel", "conv2/kernel", "wide/kernel"]
