@@ -1,0 +1,294 @@
+"""Whole runs of the scheduled learner, as a user starts it: each recipe on a few images, and what they leave."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+import main
+from compressors.scheduled_policies import Training
+from compressors.scheduler import CompressionScheduler
+from learners.training import TrainStep
+from nets.architectures import build_architecture
+from nets.resnet import build_resnet
+from tests.small_training import cross_entropy
+
+ROOT = Path(__file__).resolve().parent.parent
+RESNET = "nets/resnet_at_cifar10_run.py"
+TINY = "tests/nets_for_tests/tiny_at_cifar10_run.py"
+FEW = "--data_disk embedded --model_http_url= --nb_smpls_train 48 --nb_smpls_val 30 --nb_smpls_eval 30 --batch_size 16"
+SCHEDULED = ("--learner", "scheduled")
+RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("resnet20.*.yaml"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the program in this process; returns what it printed."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run_here(run_dir, *flags, net=TINY, code=0):
+        with pytest.raises(SystemExit) as stop:
+            main.run(["main.py", net, "--run_dir", str(run_dir), *FEW.split(), *SCHEDULED, *flags])
+        printed = capsys.readouterr()
+        assert stop.value.code == code, printed.err[-3000:]
+        assert "Traceback" not in printed.err
+        return printed.err if code else printed.out
+
+    yield run_here
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="module")
+def dense_resnet(tmp_path_factory):
+    """An untrained ResNet-20 in place of the dense network: its training is other tests' business."""
+    path = tmp_path_factory.mktemp("dense") / "dense.keras"
+    keras.utils.set_random_seed(0)
+    build_resnet(20, 10).save(path)
+    return path
+
+
+def report_of(run_dir):
+    return json.loads((run_dir / "report.json").read_text())
+
+
+def distinct_values(model, layer):
+    return len(np.unique(model.get_layer(layer).kernel))
+
+
+# What of each recipe must be seen in its result, whatever the data.
+EXPECTED = {
+    "agp": lambda report, model: report["compressed"]["sparsity"] == pytest.approx(0.7968, abs=1e-4),
+    "level": lambda report, model: report["compressed"]["sparsity"] == pytest.approx(0.757, abs=0.01),
+    "sensitivity": lambda report, model: 0.3 < report["compressed"]["sparsity"] < 0.95,
+    "splicing": lambda report, model: 0.3 < report["compressed"]["sparsity"] < 0.95,
+    "filters": lambda report, model: (
+        report["compressed"]["flops"] < 0.6 * report["dense"]["flops"]
+        and model.get_layer("layer3.0.conv1").kernel.shape == (3, 3, 24, 32)
+    ),
+    "filter_ranking": lambda report, model: model.get_layer("layer3.0.conv1").kernel.shape[-1] == 32,
+    "dorefa": lambda report, model: distinct_values(model, "layer3.2.conv2") <= 16,
+    "pact": lambda report, model: distinct_values(model, "layer3.2.conv2") <= 16,
+    "wrpn": lambda report, model: distinct_values(model, "layer3.2.conv2") <= 16,
+    "qat": lambda report, model: distinct_values(model, "fc") <= 10 * 256,
+    "post_training": lambda report, model: distinct_values(model, "conv1") <= 16 * 256,
+    "prune_then_quantize": lambda report, model: 0.7 < report["compressed"]["sparsity"] < 0.85,
+    "hybrid": lambda report, model: 0.75 < report["compressed"]["sparsity"] < 0.85,
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_recipe_runs(recipe, run, dense_resnet, tmp_path):
+    flags = ("--compress", f"recipes/{recipe}", "--nb_epochs", "8", "--save_path", str(dense_resnet))
+    printed = run(tmp_path / "run", *flags, net=RESNET)
+    report = report_of(tmp_path / "run")
+    model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
+    assert report["learner"] == "scheduled"
+    assert "test accuracy" in printed
+    expected = EXPECTED.get(recipe.split(".")[1], lambda report, model: True)
+    assert expected(report, model), report["compressed"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_plan_of_each_recipe_is_printed_without_data(recipe, run, tmp_path):
+    printed = run(
+        tmp_path / "run", "--compress", f"recipes/{recipe}", "--dry_run", "--data_dir_local", str(tmp_path / "nowhere"),
+        "--data_disk", "local", net=RESNET,
+    )  # fmt: skip
+    document = yaml.safe_load((ROOT / "recipes" / recipe).read_text())
+    for section in ("pruners", "regularizers", "quantizers", "lr_schedulers", "extensions"):
+        for name, item in document.get(section, {}).items():
+            assert name in printed
+            assert item["class"] in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_counts_the_steps_of_keras_own_learning_rates(run, tmp_path):
+    path = tmp_path / "cosine.yaml"
+    rates = {"class": "CosineDecay", "initial_learning_rate": 0.5, "decay_steps": 12}
+    policy = {"lr_scheduler": {"instance_name": "r"}, "starting_epoch": 0, "ending_epoch": 4, "frequency": 1}
+    path.write_text(yaml.safe_dump({"lr_schedulers": {"r": rates}, "policies": [policy]}))
+    printed = run(tmp_path / "run", "--compress", str(path), "--nb_epochs", "4", "--dry_run")
+    # 48 images in batches of 16: three steps an epoch; .5 (1 + cos(pi t / 12)) / 2 at t = 0, 3, 6 and 9.
+    assert re.search(r"0: 0\.5\s+1: 0\.4268\s+2: 0\.25\s+3: 0\.07322", printed), printed
+
+
+def test_each_recipe_says_its_command_and_result():
+    assert len(RECIPES) >= 12
+    for recipe in RECIPES:
+        text = (ROOT / "recipes" / recipe).read_text()
+        assert f"./scripts/run_local.sh {RESNET} --learner scheduled --compress recipes/{recipe}" in text
+        assert re.search(r"^# Result: (test accuracy 0\.\d+ before and 0\.\d+ after|not measured yet\.$)", text, re.M)
+
+
+NETWORKS = {
+    "alexnet.sensitivity": ("alexnet", (64, 64, 3)),
+    "alexnet.mixed": ("alexnet", (64, 64, 3)),
+    "resnet50.l1": ("resnet50", (32, 32, 3)),
+    "resnet50.groups": ("resnet50", (32, 32, 3)),
+    "dorefa.overrides": None,
+    "dorefa.regular_expression": None,
+}
+
+
+def blocks_net():
+    """The layers that the documentation's DoReFa examples name."""
+    x = images = keras.Input((8, 8, 3))
+    x = keras.layers.ReLU(name="relu1")(keras.layers.Conv2D(4, 3, name="conv1")(x))
+    for index in (1, 2):
+        x = keras.layers.ReLU(name=f"relu{index + 1}")(keras.layers.Conv2D(4, 3, name=f"block1.conv{index}")(x))
+    x = keras.layers.ReLU(name="final_relu")(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(images, keras.layers.Dense(10, name="fc")(x))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_documentation_s_examples_train_a_step(name):
+    network = NETWORKS[name]
+    model = build_architecture(network[0], 10, network[1]) if network else blocks_net()
+    before = {variable.path: variable.numpy() for variable in model.trainable_variables}
+    scheduler = CompressionScheduler.from_yaml(model, ROOT / "recipes" / "documentation" / f"{name}.yaml")
+    images = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])).astype(np.float32)
+    batches = tf.data.Dataset.from_tensors((images, np.array([1, 2], np.int32))).repeat()
+    model = scheduler.prepare(lambda: batches.take(1))
+    optimizer = keras.optimizers.SGD(0.0)
+    optimizer.build(model.trainable_variables)
+    scheduler.attach(optimizer, Training(2, 0.01, lambda: batches.take(1), cross_entropy))
+    step = TrainStep(model, optimizer, cross_entropy, scheduler)
+    scheduler.on_epoch_begin(0)
+    losses, _ = step.run(iter(batches), scheduler.learning_rates(np.full(1, 0.01)))
+    assert np.isfinite(losses).all()
+    changed = [v.path for v in model.trainable_variables if v.path in before and (v.numpy() != before[v.path]).any()]
+    assert set(changed) == set(before)
+    if "regular_expression" in name:
+        finished = scheduler.finish()
+        assert distinct_values(finished, "block1.conv1") <= 4
+        assert 4 < distinct_values(finished, "conv1") <= 16
+
+
+def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, dense_resnet):
+    """Filters are pruned and removed on the way: checkpoints of both networks are gone on from."""
+    schedule = tmp_path / "schedule.yaml"
+    names = ["conv2d", "conv2d_1", "conv2d_3"]
+    schedule.write_text(
+        yaml.safe_dump(
+            {
+                "pruners": {
+                    "p": {
+                        "class": "L2RankedStructureParameterPruner_AGP",
+                        "initial_sparsity": 0.1,
+                        "final_sparsity": 0.5,
+                        "group_type": "Filters",
+                        "weights": [f"{name}/kernel" for name in names],
+                    }
+                },
+                "regularizers": {"r": {"class": "L1Regularizer", "reg_regims": {"*": 1e-4}}},
+                "extensions": {
+                    "x": {"class": "FilterRemover", "thinning_func_str": "remove_filters", "arch": "", "dataset": ""}
+                },
+                "policies": [
+                    {"pruner": {"instance_name": "p"}, "starting_epoch": 0, "ending_epoch": 3, "frequency": 1},
+                    {"regularizer": {"instance_name": "r"}, "starting_epoch": 1, "ending_epoch": 5, "frequency": 1},
+                    {"extension": {"instance_name": "x"}, "epochs": [3]},
+                ],
+            }
+        )
+    )
+
+    def command(run_dir):
+        flags = f"{FEW} --compress {schedule} --nb_epochs 6 --nb_epochs_rat 0.25 --save_step 1 --summ_step 1"
+        return [sys.executable, "main.py", TINY, "--run_dir", str(run_dir), *SCHEDULED, *flags.split()]
+
+    whole = subprocess.run(command(tmp_path / "whole"), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    for _ in range(4):
+        kill_after_a_checkpoint(command(tmp_path / "killed"), tmp_path / "killed")
+    rest = subprocess.run(command(tmp_path / "killed"), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert rest.returncode == 0, rest.stderr[-3000:]
+    ours, theirs = (keras.models.load_model(tmp_path / name / "model.keras") for name in ("killed", "whole"))
+    assert ours.get_layer("conv2d_1").kernel.shape == (3, 3, 4, 4)
+    for one, other in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    for key in ("dense", "compressed", "layers", "sizes"):
+        assert report_of(tmp_path / "killed")[key] == report_of(tmp_path / "whole")[key]
+
+
+def kill_after_a_checkpoint(command, run_dir):
+    """Starts a run and kills it as soon as it has written another checkpoint."""
+    checkpoint = run_dir / "training" / "checkpoint.npz"
+
+    def stamp():
+        return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+
+    before = stamp()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and stamp() == before:
+        pass
+    process.kill()
+    process.wait()
+
+
+def test_distillation_is_added_by_flags(run, tmp_path):
+    teacher = tmp_path / "teacher.keras"
+    build_resnet(20, 10).save(teacher)
+    flags = ("--kd_teacher", "resnet_20", "--kd_resume", str(teacher), "--kd_temperature", "4", "--nb_epochs", "2")
+    run(tmp_path / "run", *flags, "--nb_epochs_rat", "0.1")
+    assert report_of(tmp_path / "run")["compressed"]["sparsity"] == 0
+
+
+def test_a_finished_run_s_model_is_evaluated_as_it_is(run, dense_resnet, tmp_path):
+    flags = ("--compress", "recipes/resnet20.filter_ranking.yaml", "--nb_epochs", "2", "--save_path", str(dense_resnet))
+    run(tmp_path / "run", *flags, net=RESNET)
+    report = report_of(tmp_path / "run")
+    printed = run(tmp_path / "run", *flags, "--exec_mode", "eval", net=RESNET)
+    assert f"test accuracy {report['compressed']['accuracy']:.4f}" in printed
+    again = run(tmp_path / "run", *flags, net=RESNET)
+    assert report_of(tmp_path / "run") == report
+    assert "training under the schedule" not in again
+
+
+AGP = {"class": "AutomatedGradualPruner", "initial_sparsity": 0.1, "final_sparsity": 0.5, "weights": ["conv2d/kernel"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["pruners"]["p"].update(weights=["conv2/kernel"]), "no parameter 'conv2/kernel'; the nearest are"),
+        (lambda d: d["pruners"]["p"].update(final_sparsity=0.05), "final_sparsity"),
+        (lambda d: d["policies"][0].update(frequency=9), "frequency"),
+        (lambda d: d.update(version=2), "version"),
+    ],
+)
+def test_a_wrong_schedule_is_one_error_before_any_work(change, message, run, tmp_path):
+    policy = {"pruner": {"instance_name": "p"}, "starting_epoch": 0, "ending_epoch": 5, "frequency": 1}
+    document = {"version": 1, "pruners": {"p": dict(AGP)}, "policies": [policy]}
+    change(document)
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(document))
+    for flags in ((), ("--dry_run",)):
+        printed = run(tmp_path / "run", "--compress", str(path), *flags, code=2)
+        assert printed.startswith(f"error: {path}: 1 error")
+        assert "line " in printed
+        assert message in printed
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_go_on_under_another_schedule(run, tmp_path):
+    path = tmp_path / "schedule.yaml"
+    document = {"pruners": {"p": dict(AGP)}, "policies": [{"pruner": {"instance_name": "p"}, "epochs": [0]}]}
+    path.write_text(yaml.safe_dump(document))
+    flags = ("--compress", str(path), "--nb_epochs", "1", "--nb_epochs_rat", "0.1")
+    run(tmp_path / "run", *flags)
+    document["pruners"]["p"]["final_sparsity"] = 0.75
+    path.write_text(yaml.safe_dump(document))
+    assert "--compress: 'content" in run(tmp_path / "run", *flags, code=2)
+    path.write_text("# a comment changes nothing\n" + yaml.safe_dump(document | {"pruners": {"p": dict(AGP)}}))
+    run(tmp_path / "run", *flags)
