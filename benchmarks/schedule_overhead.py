@@ -54,20 +54,14 @@ def main() -> None:
 
     import keras
     import numpy as np
-    import tensorflow as tf
+    from synthetic import mean_cross_entropy, random_batches
 
     from compressors.scheduled_policies import Training
     from compressors.scheduler import CompressionScheduler
     from learners.training import TrainStep
     from nets.resnet import build_resnet
 
-    def loss(labels, logits):
-        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-
-    generator = np.random.default_rng(0)
-    images = generator.normal(size=(128, 32, 32, 3)).astype("float32")
-    labels = generator.integers(0, 10, 128).astype("int32")
-    batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    batches = random_batches()
     rates = np.full(STEPS, 0.01)
 
     def training_under(schedule: dict):
@@ -76,8 +70,8 @@ def main() -> None:
         model = scheduler.prepare(lambda: batches.take(1))
         optimizer = keras.optimizers.SGD(0.0, momentum=0.9)
         optimizer.build(model.trainable_variables)
-        scheduler.attach(optimizer, Training(1000, 0.01, lambda: batches.take(1), loss))
-        step = TrainStep(model, optimizer, loss, scheduler, weight_decay=2e-4)
+        scheduler.attach(optimizer, Training(1000, 0.01, lambda: batches.take(1), mean_cross_entropy))
+        step = TrainStep(model, optimizer, mean_cross_entropy, scheduler, weight_decay=2e-4)
         scheduler.on_epoch_begin(0)
         iterator = iter(batches)
         return lambda: step.run(iterator, rates, 1)

@@ -20,7 +20,7 @@ def main() -> None:
 
     import keras
     import numpy as np
-    import tensorflow as tf
+    from synthetic import mean_cross_entropy, random_batches
 
     from compressors.graph import prunable_kernels
     from compressors.masks import MaskSet
@@ -28,13 +28,7 @@ def main() -> None:
     from learners.training import TrainStep
     from nets.resnet import build_resnet
 
-    def loss(labels, logits):
-        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-
-    generator = np.random.default_rng(0)
-    images = generator.normal(size=(128, 32, 32, 3)).astype("float32")
-    labels = generator.integers(0, 10, 128).astype("int32")
-    batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    batches = random_batches()
     rates = np.full(STEPS, 0.01)
 
     def ours(masked: bool):
@@ -42,7 +36,9 @@ def main() -> None:
         model = build_resnet(20, 10)
         optimizer = keras.optimizers.SGD(0.0, momentum=0.9)
         masks = MaskSet(prunable_kernels(model))
-        step = TrainStep(model, optimizer, loss, FixedMasks(masks) if masked else Policy(), weight_decay=2e-4)
+        step = TrainStep(
+            model, optimizer, mean_cross_entropy, FixedMasks(masks) if masked else Policy(), weight_decay=2e-4
+        )
         iterator = iter(batches)
         return lambda: step.run(iterator, rates), masks, optimizer
 

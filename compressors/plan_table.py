@@ -1,30 +1,28 @@
 """The plan as tables of plain ASCII text."""
 
-import io
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TextIO
 
-from rich.box import Box
 from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 
 from compressors.plan import Plan, PlanRow
+from utils.tables import plain_text, terminal, titled_table
 
 PLAIN_WIDTH = 100
-_HEAD_RULE = Box("\n".join(("    ", "    ", " -- ", "    ", "    ", "    ", "    ", "    ")) + "\n", ascii=True)
 _NAME_WIDTH = 36
 _MAX_RATES = 8  # more changes of the learning rate are told by the first and the last
 
 
 def print_plan(plan: Plan, stream: TextIO = sys.stdout) -> None:
     """Prints the plan: as wide as a terminal and styled, or plain where there is none (or NO_COLOR is set)."""
-    if stream.isatty() and not os.environ.get("NO_COLOR"):
-        _print(Console(file=stream, markup=False, highlight=False), plan)
+    console = terminal(stream)
+    if console is not None:
+        _print(console, plan)
     else:
         stream.write(format_plan(plan))
         stream.flush()
@@ -32,9 +30,7 @@ def print_plan(plan: Plan, stream: TextIO = sys.stdout) -> None:
 
 def format_plan(plan: Plan, width: int = PLAIN_WIDTH) -> str:
     """The plan as plain text of lines at most `width` long."""
-    stream = io.StringIO()
-    _print(Console(file=stream, width=width, color_system=None, markup=False, highlight=False), plan)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    return plain_text(lambda console: _print(console, plan), width)
 
 
 def epochs_text(epochs: Sequence[int]) -> str:
@@ -161,15 +157,7 @@ def _rate(rate: float | None) -> str:
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=_HEAD_RULE,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
+    table = titled_table(title, column_gap=2)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=not column)
     return table

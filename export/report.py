@@ -1,16 +1,13 @@
 """What a run reports at its end: `report.json` for programs, a sentence and tables for people."""
 
-import io
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-from rich.box import Box
 from rich.console import Console
 from rich.table import Table
 
@@ -18,11 +15,11 @@ from export.report_schema import LayerRow, Report, complete_report
 from export.sizes import BYTES_PER_WEIGHT
 from utils.errors import InputError
 from utils.run_dir import write_json
+from utils.tables import plain_text, terminal, titled_table
 
 FILE_NAME = "report.json"
 EMBEDDED_DATASETS = ("digits32",)
 PLAIN_WIDTH = 110
-HEAD_RULE = Box("\n".join(("    ", "    ", " -- ", "    ", "    ", "    ", "    ", "    ")) + "\n", ascii=True)
 
 
 def write_report(run_dir: str | Path, report: Mapping[str, Any]) -> Path:
@@ -83,16 +80,13 @@ def _saved_flops(report: Report) -> str:
 
 def format_table(report: Mapping[str, Any]) -> str:
     """The whole report as tables of plain ASCII text, at most 110 columns wide."""
-    stream = io.StringIO()
-    _print_tables(Console(file=stream, width=PLAIN_WIDTH, color_system=None, markup=False, highlight=False), report)
-    # Rich pads every line to the table's width, which only clutters a log file.
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    return plain_text(lambda console: _print_tables(console, report), PLAIN_WIDTH)
 
 
 def print_report(report: Mapping[str, Any], stream: TextIO = sys.stdout) -> None:
     """Prints the tables and the sentence: styled and as wide as a terminal, or plain (no terminal, or NO_COLOR)."""
-    if stream.isatty() and not os.environ.get("NO_COLOR"):
-        console = Console(file=stream, markup=False, highlight=False)
+    console = terminal(stream)
+    if console is not None:
         _print_tables(console, report)
         console.print(summary_sentence(report), style="bold")
     else:
@@ -234,16 +228,7 @@ def _cost_lines(report: Report) -> list[str]:
 
 def _table(title: str, columns: Sequence[str], show_footer: bool = False) -> Table:
     """An empty table whose columns after the first are right-aligned numbers."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=HEAD_RULE,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        show_footer=show_footer,
-    )
+    table = titled_table(title, column_gap=1, show_footer=show_footer)
     for i, column in enumerate(columns):
         # Only the first column gives way on a narrow terminal: names can be folded, numbers cannot.
         table.add_column(column, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)

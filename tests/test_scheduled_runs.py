@@ -73,7 +73,7 @@ EXPECTED = {
     "splicing": lambda report, model: 0.3 < report["compressed"]["sparsity"] < 0.95,
     "filters": lambda report, model: (
         report["compressed"]["flops"] < 0.6 * report["dense"]["flops"]
-        and model.get_layer("layer3.0.conv1").kernel.shape == (3, 3, 24, 32)
+        and model.get_layer("layer3.0.conv1").kernel.shape == (3, 3, 16, 32)
     ),
     "filter_ranking": lambda report, model: model.get_layer("layer3.0.conv1").kernel.shape[-1] == 32,
     "dorefa": lambda report, model: distinct_values(model, "layer3.2.conv2") <= 16,

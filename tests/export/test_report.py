@@ -203,6 +203,16 @@ def test_the_sentence_says_what_was_gained_and_lost():
     )
 
 
+def test_a_network_that_is_smaller_itself_says_so():
+    thinned = copy.deepcopy(PRUNED)
+    thinned["dense"]["flops"], thinned["compressed"]["flops"] = 1000, 400
+    thinned["sizes"]["weights"] = 100_000
+    assert "72.00% of the prunable weights removed, 60.00% fewer FLOPs; " in summary_sentence(thinned)
+    assert "smaller network, float32 400,000 36.36%" in " ".join(format_table(thinned).split())
+    assert "FLOPs;" not in summary_sentence(PRUNED)
+    assert "smaller network" not in format_table(PRUNED)
+
+
 def test_the_table_is_plain_ascii_that_fits_a_log_even_with_long_names():
     long = changed(["layers", 0, "path"], "stage4.block_with_a_long_name.17.projection.downsample.conv3x3/kernel" * 2)
     text = format_table(long)
