@@ -244,6 +244,43 @@ def test_distillation_is_added_by_flags(run, tmp_path):
     assert report_of(tmp_path / "run")["compressed"]["sparsity"] == 0
 
 
+def test_a_pretrained_teacher_is_that_of_its_own_full_prec_run(run, tmp_path):
+    runs = tmp_path / "runs"
+    flags = ("--kd_teacher", "resnet20_cifar", "--kd_pretrained", "--nb_epochs", "1", "--nb_epochs_rat", "0.1")
+    printed = run(runs / "tiny_at_digits32" / "scheduled", *flags, code=2)
+    teacher = runs / "resnet_20_at_digits32" / "full-prec" / "model.keras"
+    assert printed.startswith(f"error: --kd_pretrained needs {teacher}")
+    assert not runs.exists()
+    teacher.parent.mkdir(parents=True)
+    build_resnet(20, 10).save(teacher)
+    run(runs / "tiny_at_digits32" / "scheduled", *flags)
+    assert report_of(runs / "tiny_at_digits32" / "scheduled")["training"]["iterations"] == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--kd_teacher resnet_21 --kd_resume t.keras", "resnet_20"),
+        ("--kd_teacher resnet_20 --kd_resume nowhere.keras", "there is no model at nowhere.keras"),
+        ("--kd_teacher resnet_20", "--kd_teacher needs its weights by --kd_resume or --kd_pretrained"),
+        ("--compress nowhere.yaml", "nowhere.yaml cannot be read: No such file or directory"),
+        ("", "--learner scheduled needs --compress FILE, or a --kd_teacher"),
+    ],
+)
+def test_wrong_flags_are_one_error_before_any_work(flags, message, run, tmp_path):
+    printed = run(tmp_path / "run", *flags.split(), code=2)
+    assert printed.startswith("error: ")
+    assert message in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_distillation_does_not_start_after_the_training(run, tmp_path):
+    build_resnet(20, 10).save(tmp_path / "t.keras")
+    flags = ("--kd_teacher", "resnet_20", "--kd_resume", str(tmp_path / "t.keras"), "--kd_start_epoch", "2")
+    message = run(tmp_path / "run", *flags, "--nb_epochs", "2", code=2)
+    assert "--kd_start_epoch must be below the number of epochs, 2. Received: 2" in message
+
+
 def test_a_finished_run_s_model_is_evaluated_as_it_is(run, dense_resnet, tmp_path):
     flags = ("--compress", "recipes/resnet20.filter_ranking.yaml", "--nb_epochs", "2", "--save_path", str(dense_resnet))
     run(tmp_path / "run", *flags, net=RESNET)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import yaml
 
+from compressors.distillation import DistillationLossWeights, KnowledgeDistillationPolicy
 from compressors.lr_schedulers import LR_SCHEDULERS
 from compressors.pruners import PRUNERS
 from compressors.pruning_policy import PruningPolicy
@@ -329,15 +330,24 @@ DOCUMENTS = PRUNER_DOCUMENTS | {
 }  # fmt: skip
 
 
+def distilled(scheduler):
+    keras.utils.set_random_seed(5)
+    policy = KnowledgeDistillationPolicy(scheduler.model, conv_net(), 4.0, DistillationLossWeights(0.7, 0.3))
+    scheduler.add_policy(policy, starting_epoch=1, ending_epoch=4)
+
+
 class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+@pytest.mark.parametrize("name", [*DOCUMENTS, "distillation"])
 def test_a_training_stopped_in_the_middle_of_a_policy_ends_as_if_it_had_not_been(name, tmp_path):
     def scheduler():
         keras.utils.set_random_seed(3)
-        return CompressionScheduler.from_dict(conv_net(), DOCUMENTS[name])
+        made = CompressionScheduler.from_dict(conv_net(), DOCUMENTS.get(name, {"policies": []}))
+        if name == "distillation":
+            distilled(made)
+        return made
 
     def go(directory, **options):
         return run(
