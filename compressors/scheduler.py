@@ -1,5 +1,6 @@
 """CompressionScheduler: all policies of a schedule behind the hooks of one policy, which the training loop calls."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -262,9 +263,13 @@ class CompressionScheduler(Policy):
             if others[0].component != policy.component:
                 raise InputError("a schedule can have one lr_scheduler. Received: a second")
             policy.share_rate(others[0])
+        names = {other.name: other.component for other in others}
         if not policy.name:
-            names = {id(other.component): other.name for other in others}
-            policy.name = names.get(id(policy.component), f"{policy.kind}_{len(set(names.values())) + 1}")
+            known = (name for name, component in names.items() if component is policy.component)
+            numbered = (f"{policy.kind}_{number}" for number in itertools.count(1))
+            policy.name = next(known, None) or next(name for name in numbered if name not in names)
+        elif names.get(policy.name, policy.component) != policy.component:
+            raise InputError(f"two {policy.kind}s cannot have one name. Received: {policy.name!r} twice")
         policy.timing = timing
         self.policies.append(policy)
 

@@ -185,11 +185,15 @@ def test_policies_of_one_lr_scheduler_share_its_rate(tmp_path):
 def test_names_are_given_to_components_of_code_that_have_none():
     pruner = PRUNERS["SparsityLevelParameterPruner"](levels={"*": 0.5})
     other = PRUNERS["SparsityLevelParameterPruner"](levels={"*": 0.25})
+    third = PRUNERS["SparsityLevelParameterPruner"](levels={"*": 0.75})
     scheduler = CompressionScheduler(linear_model())
+    scheduler.add_policy(PruningPolicy(other, "pruner_1"), epochs=[0])
     scheduler.add_policy(PruningPolicy(pruner), epochs=[0])
-    scheduler.add_policy(PruningPolicy(other), epochs=[1])
+    scheduler.add_policy(PruningPolicy(third), epochs=[1])
     scheduler.add_policy(PruningPolicy(pruner), epochs=[2])
-    assert [policy.name for policy in scheduler.policies] == ["pruner_1", "pruner_2", "pruner_1"]
+    assert [policy.name for policy in scheduler.policies] == ["pruner_1", "pruner_2", "pruner_3", "pruner_2"]
+    with pytest.raises(InputError, match="two pruners cannot have one name. Received: 'pruner_1' twice"):
+        scheduler.add_policy(PruningPolicy(third, "pruner_1"), epochs=[3])
 
 
 class Recorder(ScheduledPolicy):
