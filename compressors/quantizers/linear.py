@@ -17,6 +17,7 @@ Mode = Literal["SYMMETRIC", "SYMMETRIC_RESTRICTED", "ASYMMETRIC_UNSIGNED", "ASYM
 
 # A value at the very edge of the range belongs to it, although x / scale is rounded: in steps.
 _EDGE = 0.5 + 1e-3
+_SMALLEST_SCALE = 1e-37  # below this float32 rounds to 0
 
 
 def is_symmetric(mode: Mode) -> bool:
@@ -54,7 +55,7 @@ def linear_parameters(low: Any, high: Any, bits: int, mode: Mode) -> tuple[tf.Te
     else:
         low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
     scale = (high - low) / (largest - smallest)
-    scale = tf.where(scale > 0.0, scale, tf.ones_like(scale))
+    scale = tf.where(high > low, tf.maximum(scale, _SMALLEST_SCALE), tf.ones_like(scale))
     if is_symmetric(mode):
         return scale, tf.zeros_like(scale)
     return scale, smallest - tf.round(low / scale)

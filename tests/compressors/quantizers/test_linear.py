@@ -149,3 +149,8 @@ def test_a_multiplier_is_an_integer_over_a_power_of_two_just_below_the_factor(fa
     assert (1 - 2.0 ** (1 - bits)) * factor <= approximation <= factor
     mantissa, _ = np.frexp(approximation)
     assert mantissa * 2**bits == int(mantissa * 2**bits)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_range_too_small_for_its_steps_gives_next_to_nothing(mode):
+    assert abs(round_trip(1.0, 0.0, 2e-38, 3, mode)) < 1e-30
