@@ -3,12 +3,15 @@
 python main.py nets/resnet_at_cifar10_run.py --learner weight-sparse [flags]
 """
 
+import contextlib
 import dataclasses
+import gc
 import importlib.util
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -67,40 +70,44 @@ def _run(arguments: list[str]) -> int:
         raise InputError(f"the first argument must be a net script. Received: {' '.join(words) or 'nothing'}\n{USAGE}")
     script = _net_script(words[0])
     values = _parse(words)
-    config = _read_config(values)
+    config = _with_path_conf(_read_config(values), values, script.stem.removesuffix("_run").rpartition("_at_")[2])
     config.check()
     signal.signal(signal.SIGTERM, _stop)
 
-    _import_tensorflow()
-    helper_class = getattr(_load(script), "ModelHelper", None)
+    with _quick_imports():
+        _import_tensorflow()
+        learner_class = _learner_class(config.run.learner)
+        helper_class = getattr(_load(script), "ModelHelper", None)
     if helper_class is None:
         raise InputError(f"{script} must define ModelHelper (see nets/resnet_at_cifar10_run.py)")
-    return _start(config, values, helper_class, data_of_script=script.stem.removesuffix("_run").rpartition("_at_")[2])
+    return _start(config, helper_class, learner_class)
 
 
-def _start(config: RunConfig, values: absl_flags.FlagValues, helper_class: type, data_of_script: str) -> int:
+def _learner_class(name: str) -> type:
+    """The class of `--learner name`; imports only what this one needs."""
+    if name == "full-prec":
+        from learners.full_precision import FullPrecisionLearner as learner_class
+    elif name == "weight-sparse":
+        from learners.weight_sparsification.learner import WeightSparseLearner as learner_class
+    else:
+        from learners.scheduled.learner import ScheduledLearner as learner_class
+    return learner_class
+
+
+def _start(config: RunConfig, helper_class: type, learner_class: type) -> int:
     """Everything that needs TensorFlow."""
     import tensorflow as tf
 
-    from learners.full_precision import FullPrecisionLearner
-    from learners.scheduled.learner import ScheduledLearner
-    from learners.weight_sparsification.learner import WeightSparseLearner
     from utils.run_dir import RunDir
     from utils.workers import make_workers
 
     if tf.config.list_physical_devices("GPU"):  # on a CPU the kernels are deterministic as they are
         tf.config.experimental.enable_op_determinism()
     workers = make_workers(config.run.enbl_multi_gpu)
-    config = _with_path_conf(config, values, data_of_script)
     helper = helper_class(config.net, workers.rank, workers.size)
     name = f"{helper.model_name}_at_{helper.dataset_name}"
     run_dir = RunDir(config.run.run_dir or ROOT / "runs" / name / config.run.learner)
-    learners = {
-        "full-prec": FullPrecisionLearner,
-        "weight-sparse": WeightSparseLearner,
-        "scheduled": ScheduledLearner,
-    }
-    learner = learners[config.run.learner](config, helper, run_dir)
+    learner = learner_class(config, helper, run_dir)
     if config.schedule.dry_run:
         learner.print_plan(sys.stdout)
         return 0
@@ -187,6 +194,19 @@ class _Terminated(KeyboardInterrupt):
 
 def _stop(*_) -> NoReturn:
     raise _Terminated
+
+
+@contextlib.contextmanager
+def _quick_imports() -> Iterator[None]:
+    """Looks for no garbage meanwhile, a third of the time, nor later in what TensorFlow's first import made."""
+    is_first = "tensorflow" not in sys.modules
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_first:
+            gc.freeze()
+        gc.enable()
 
 
 def _import_tensorflow() -> None:

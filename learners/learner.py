@@ -19,7 +19,6 @@ import tensorflow as tf
 
 from compressors.policies import Policy
 from export.keras_model import save_plain_model
-from export.plots import plot_training
 from export.report import print_report, write_report
 from export.sizes import model_sizes
 from export.tensorboard import ScalarLog
@@ -166,6 +165,8 @@ class Learner(abc.ABC):
                 steps_per_epoch=self.helper.steps_per_epoch,
                 validation=Evaluation(model, self.helper.validation_batches(), self.helper.loss),
             )
+        from export.plots import plot_training  # loads Matplotlib, which a dry run need not wait for
+
         plot_training(result.history, self.run_dir.file("plots", f"training_{name}.png"), self.data_title)
         return result
 

@@ -98,6 +98,20 @@ def test_each_recipe_runs(recipe, run, dense_resnet, tmp_path):
     assert expected(report, model), report["compressed"]
 
 
+def test_a_dry_run_does_not_wait_for_what_it_does_not_need():
+    flags = ["main.py", RESNET, *SCHEDULED, "--compress", f"recipes/{RECIPES[0]}", "--dry_run"]
+    program = f"""
+import gc, sys, main
+try:
+    main.run({flags})
+finally:
+    print("loaded:", {{"matplotlib", "rl_agents.ddpg.agent"}} & set(sys.modules))
+    print("garbage collection:", gc.isenabled(), gc.get_freeze_count() > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded: set()\ngarbage collection: True True\n"), done.stdout[-300:]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_plan_of_each_recipe_is_printed_without_data(recipe, run, tmp_path):
     printed = run(
