@@ -1,10 +1,12 @@
 """Whole runs of the scheduled learner, as a user starts it: each recipe on a few images, and what they leave."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -221,18 +223,28 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, dense_r
         flags = f"{FEW} --compress {schedule} --nb_epochs 6 --nb_epochs_rat 0.25 --save_step 1 --summ_step 1"
         return [sys.executable, "main.py", TINY, "--run_dir", str(run_dir), *SCHEDULED, *flags.split()]
 
-    whole = subprocess.run(command(tmp_path / "whole"), cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert whole.returncode == 0, whole.stderr[-3000:]
+    run_to_the_end(command(tmp_path / "whole"))
     for _ in range(4):
         kill_after_a_checkpoint(command(tmp_path / "killed"), tmp_path / "killed")
-    rest = subprocess.run(command(tmp_path / "killed"), cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert rest.returncode == 0, rest.stderr[-3000:]
+    run_to_the_end(command(tmp_path / "killed"))
     ours, theirs = (keras.models.load_model(tmp_path / name / "model.keras") for name in ("killed", "whole"))
     assert ours.get_layer("conv2d_1").kernel.shape == (3, 3, 4, 4)
     for one, other in zip(ours.weights, theirs.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
     for key in ("dense", "compressed", "layers", "sizes"):
         assert report_of(tmp_path / "killed")[key] == report_of(tmp_path / "whole")[key]
+
+
+def run_to_the_end(command):
+    """Runs the program; where it stands still, it is made to say where."""
+    environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        _, said = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        _, said = process.communicate()
+    assert process.returncode == 0, said.decode()[-3000:]
 
 
 def kill_after_a_checkpoint(command, run_dir):
@@ -245,7 +257,7 @@ def kill_after_a_checkpoint(command, run_dir):
     before = stamp()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and stamp() == before:
-        pass
+        time.sleep(0.005)
     process.kill()
     process.wait()
 
