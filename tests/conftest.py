@@ -1,6 +1,7 @@
 """What all tests share: few threads, a cache of their own, and the same random numbers every time."""
 
 import os
+import signal
 import sys
 
 import hypothesis
@@ -40,3 +41,24 @@ def _same_random_numbers():
     """Seeds what layers without a seed of their own draw from."""
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture
+def run_program(monkeypatch, capsys):
+    """`run(arguments, code)`: runs the program in this process; returns its output, or with a code but 0 its errors."""
+    import main
+
+    monkeypatch.chdir(main.ROOT)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(arguments, code=0):
+        with pytest.raises(SystemExit) as stop:
+            main.run(arguments)
+        printed = capsys.readouterr()
+        assert stop.value.code == code, printed.err[-3000:]
+        assert "Traceback" not in printed.err
+        return printed.err if code else printed.out
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)

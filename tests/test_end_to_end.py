@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import main
 from utils.run_dir import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,22 +40,13 @@ def _run_as_process(run_dir, *flags, net=TINY):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the program in this process, which saves TensorFlow's start; returns what it printed on standard output."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    handler = signal.getsignal(signal.SIGTERM)
+def run(run_program):
+    """Runs the program in this process, which saves TensorFlow's start; returns what it printed."""
 
     def run_here(run_dir, *flags, net=TINY, code=0):
-        with pytest.raises(SystemExit) as stop:
-            main.run(_arguments(run_dir, "--save_step", "100", *flags, net=net))
-        printed = capsys.readouterr()
-        assert stop.value.code == code, printed.err[-3000:]
-        assert "Traceback" not in printed.err
-        return printed.err if code else printed.out
+        return run_program(_arguments(run_dir, "--save_step", "100", *flags, net=net), code)
 
-    yield run_here
-    signal.signal(signal.SIGTERM, handler)
+    return run_here
 
 
 def _report(run_dir):

@@ -15,7 +15,6 @@ import pytest
 import tensorflow as tf
 import yaml
 
-import main
 from compressors.scheduled_policies import Training
 from compressors.scheduler import CompressionScheduler
 from learners.training import TrainStep
@@ -32,22 +31,13 @@ RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("resnet20.*.yaml"
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the program in this process; returns what it printed."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    handler = signal.getsignal(signal.SIGTERM)
+def run(run_program):
+    """Runs the scheduled learner in this process; returns what it printed."""
 
     def run_here(run_dir, *flags, net=TINY, code=0):
-        with pytest.raises(SystemExit) as stop:
-            main.run(["main.py", net, "--run_dir", str(run_dir), *FEW.split(), *SCHEDULED, *flags])
-        printed = capsys.readouterr()
-        assert stop.value.code == code, printed.err[-3000:]
-        assert "Traceback" not in printed.err
-        return printed.err if code else printed.out
+        return run_program(["main.py", net, "--run_dir", str(run_dir), *FEW.split(), *SCHEDULED, *flags], code)
 
-    yield run_here
-    signal.signal(signal.SIGTERM, handler)
+    return run_here
 
 
 @pytest.fixture(scope="module")
