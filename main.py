@@ -224,6 +224,7 @@ def _import_tensorflow() -> None:
             import tensorflow as tf
 
             tf.constant(0.0)
+            tf.get_logger().setLevel("ERROR")  # its advice on tracing is not for users; tests count traces
         except BaseException:
             said.seek(0)
             os.write(stderr, said.read())

@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from ratios_of_times import ROOT
 
@@ -84,45 +83,59 @@ def measure(name: str, seed: int) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def of(name: str, key: str) -> list[float]:
-    """The figures of a recipe over the seeds."""
-    return [row[key] for row in results() if row["recipe"] == name]
-
-
 def print_table(names: Iterable[str]) -> None:
     """A Markdown table: means over the seeds, with the range of the accuracy."""
-    print("| recipe | seeds | dense | after | weights removed | dense FLOPs left | kB gzipped |")
-    print("|---|---|---|---|---|---|---|")
+    print("| recipe | what it is | seeds | before | after | weights removed | FLOPs left, dense | kB gzipped |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in names:
-        if accuracy := of(name, "accuracy"):
+        if rows := rows_of(name):
+            accuracy = [row["accuracy"] for row in rows]
             spread = f" ({min(accuracy):.3f} to {max(accuracy):.3f})" if len(accuracy) > 1 else ""
             print(
-                f"| {name} | {len(accuracy)} | {mean(of(name, 'dense')):.3f} | {mean(accuracy):.3f}{spread} "
-                f"| {mean(of(name, 'sparsity')):.1%} | {mean(of(name, 'flops')):.0%} "
-                f"| {mean(of(name, 'gzip_bytes')) / 1000:.0f} |"
+                f"| {name} | {title(name)} | {len(rows)} | {mean(rows, 'dense'):.3f} "
+                f"| {mean(rows, 'accuracy'):.3f}{spread} | {mean(rows, 'sparsity'):.1%} "
+                f"| {mean(rows, 'flops'):.0%} | {mean(rows, 'gzip_bytes') / 1000:,.0f} |"
             )
 
 
 def write_result(name: str) -> None:
-    """Replaces the line `# Result: ...` of the recipe's header."""
-    path: Path = RECIPES / f"resnet20.{name}.yaml"
-    if not path.exists() or not of(name, "accuracy"):
+    """Replaces the last lines of the recipe's header, from `# Result` on."""
+    rows = rows_of(name)
+    if not rows or name == "none":
         return
-    flops = mean(of(name, "flops"))
-    seeds = len(of(name, "accuracy"))
-    result = (
-        f"# Result: test accuracy {mean(of(name, 'dense')):.3f} before and {mean(of(name, 'accuracy')):.3f} after; "
-        f"{mean(of(name, 'sparsity')):.0%} of the weights removed"
-        + (f"; {1 - flops:.0%} fewer FLOPs, dense" if flops < 0.995 else "")
-        + f" ({'seed 0' if seeds == 1 else f'mean of {seeds} seeds'})."
-    )
+    path = RECIPES / f"resnet20.{name}.yaml"
     lines = path.read_text().splitlines()
-    at = next(index for index, line in enumerate(lines) if line.startswith("# Result:"))
-    path.write_text("\n".join([*lines[:at], result, *lines[at + 1 :]]) + "\n")
+    seeds = [row["seed"] for row in rows]
+    uncompressed = [row for row in rows_of("none") if row["seed"] in seeds]
+    accuracy = f"test accuracy {mean(rows, 'accuracy'):.3f}; {mean(rows, 'dense'):.3f} before"
+    if "policies:" in lines:
+        accuracy += f", {mean(uncompressed, 'accuracy'):.3f} after the same epochs without compression"
+    cost = [f"{mean(rows, 'gzip_bytes') / 1000:,.0f} kB gzipped, {mean(uncompressed, 'gzip_bytes') / 1000:,.0f} dense"]
+    if (fewer := 1 - mean(rows, "flops")) > 0.005:
+        cost.insert(0, f"{fewer:.0%} fewer FLOPs, dense")
+    if removed := mean(rows, "sparsity"):
+        cost.insert(0, f"{removed:.0%} of the weights removed")
+    over = "seed 0" if seeds == [0] else f"mean of {len(seeds)} seeds"
+    begin = next(at for at, line in enumerate(lines) if line.startswith("# Result"))
+    end = next(at for at, line in enumerate(lines) if at > begin and not line.startswith("#"))
+    result = [f"# Result ({over}): {accuracy}.", f"# {'; '.join(cost)}."]
+    path.write_text("\n".join([*lines[:begin], *result, *lines[end:]]) + "\n")
 
 
-def mean(values: Sequence[float]) -> float:
-    return statistics.mean(values)
+def title(name: str) -> str:
+    """What a recipe's first line says of it."""
+    if name == "none":
+        return "the same epochs without compression"
+    return (RECIPES / f"resnet20.{name}.yaml").read_text().splitlines()[0].removeprefix("# ResNet-20, ")
+
+
+def rows_of(name: str) -> list[dict]:
+    """The rows of a recipe, one for each seed."""
+    return [row for row in results() if row["recipe"] == name]
+
+
+def mean(rows: Sequence[dict], key: str) -> float:
+    return statistics.mean(row[key] for row in rows)
 
 
 if __name__ == "__main__":

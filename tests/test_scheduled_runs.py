@@ -235,6 +235,7 @@ def run_to_the_end(command):
         process.send_signal(signal.SIGABRT)
         _, said = process.communicate()
     assert process.returncode == 0, said.decode()[-3000:]
+    assert b"WARNING:tensorflow" not in said
 
 
 def kill_after_a_checkpoint(command, run_dir):
