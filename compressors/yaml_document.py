@@ -93,7 +93,7 @@ def _text(path: Path) -> str:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read: {reason}") from None
+        raise InputError(f"{path.absolute()} cannot be read: {reason}") from None
     if len(content) > MAX_BYTES:
         raise InputError(f"{path} must be at most {MAX_BYTES:,} bytes long")
     try:

@@ -232,7 +232,7 @@ def read_model(path: Path) -> keras.Model:
         InputError: there is no such file, or it is none of Keras'.
     """
     if not path.is_file():
-        raise InputError(f"there is no model at {path}")
+        raise InputError(f"there is no model at {path.absolute()}")
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:

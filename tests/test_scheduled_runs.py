@@ -278,9 +278,9 @@ def test_a_pretrained_teacher_is_that_of_its_own_full_prec_run(run, tmp_path):
     ("flags", "message"),
     [
         ("--kd_teacher resnet_21 --kd_resume t.keras", "resnet_20"),
-        ("--kd_teacher resnet_20 --kd_resume nowhere.keras", "there is no model at nowhere.keras"),
+        ("--kd_teacher resnet_20 --kd_resume nowhere.keras", f"there is no model at {ROOT / 'nowhere.keras'}"),
         ("--kd_teacher resnet_20", "--kd_teacher needs its weights by --kd_resume or --kd_pretrained"),
-        ("--compress nowhere.yaml", "nowhere.yaml cannot be read: No such file or directory"),
+        ("--compress nowhere.yaml", f"{ROOT / 'nowhere.yaml'} cannot be read: No such file or directory"),
         ("", "--learner scheduled needs --compress FILE, or a --kd_teacher"),
     ],
 )
