@@ -85,17 +85,23 @@ def measure(name: str, seed: int) -> None:
 
 def print_table(names: Iterable[str]) -> None:
     """A Markdown table: means over the seeds, with the range of the accuracy."""
-    print("| recipe | what it is | seeds | before | after | weights removed | FLOPs left, dense | kB gzipped |")
+    print("| recipe | what it is | seeds | before | after | weights zero or gone | FLOPs left, dense | kB gzipped |")
     print("|---|---|---|---|---|---|---|---|")
     for name in names:
         if rows := rows_of(name):
             accuracy = [row["accuracy"] for row in rows]
             spread = f" ({min(accuracy):.3f} to {max(accuracy):.3f})" if len(accuracy) > 1 else ""
-            print(
-                f"| {name} | {title(name)} | {len(rows)} | {mean(rows, 'dense'):.3f} "
-                f"| {mean(rows, 'accuracy'):.3f}{spread} | {mean(rows, 'sparsity'):.1%} "
-                f"| {mean(rows, 'flops'):.0%} | {mean(rows, 'gzip_bytes') / 1000:,.0f} |"
-            )
+            cells = [
+                name if name == "none" else f"`resnet20.{name}.yaml`",
+                title(name),
+                str(len(rows)),
+                f"{mean(rows, 'dense'):.3f}",
+                f"{mean(rows, 'accuracy'):.3f}{spread}",
+                f"{mean(rows, 'sparsity'):.1%}",
+                f"{mean(rows, 'flops'):.0%}",
+                f"{mean(rows, 'gzip_bytes') / 1000:,.0f}",
+            ]
+            print(f"| {' | '.join(cells)} |")
 
 
 def write_result(name: str) -> None:
@@ -114,7 +120,7 @@ def write_result(name: str) -> None:
     if (fewer := 1 - mean(rows, "flops")) > 0.005:
         cost.insert(0, f"{fewer:.0%} fewer FLOPs, dense")
     if removed := mean(rows, "sparsity"):
-        cost.insert(0, f"{removed:.0%} of the weights removed")
+        cost.insert(0, f"{removed:.0%} of the weights zero or gone")
     over = "seed 0" if seeds == [0] else f"mean of {len(seeds)} seeds"
     begin = next(at for at, line in enumerate(lines) if line.startswith("# Result"))
     end = next(at for at, line in enumerate(lines) if at > begin and not line.startswith("#"))
