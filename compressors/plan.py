@@ -32,7 +32,7 @@ class PlanRow(NamedTuple):
     """What a policy does within the training; a quantizer of finished networks has a row without a policy.
 
     `epochs` are the active ones, `rates` the learning rate of each epoch, None where the training's course decides;
-    `discards_masks`: those of a pruner hold within a step only.
+    `discards_masks`: those of a pruner hold within a step only; `has_threshold`: a regularizer's zeroes weights.
     """
 
     number: int
@@ -43,6 +43,7 @@ class PlanRow(NamedTuple):
     groups: tuple[Group, ...] = ()
     rates: Mapping[int, float | None] = {}
     discards_masks: bool = False
+    has_threshold: bool = False
 
     def sparsity_range(self, epoch: int) -> tuple[float, float] | None:
         """The least and the most that is asked of a parameter in that epoch; None where the weights decide."""
@@ -76,6 +77,18 @@ class Plan(NamedTuple):
         """Whether `ratios` is all: nowhere do weights decide, or two pruners, whose masks add up, share a parameter."""
         words = self._last_words()
         return None not in words.values() and len({path for path, _ in words}) == len(words)
+
+    @property
+    def targets(self) -> dict[str, float | None]:
+        """Path -> the share of each prunable kernel that is asked for in the end; None where the weights decide."""
+        asked: dict[str, list[float | None]] = {path: [] for path in self.kernels}
+        words = [(path, sparsity) for (path, _), sparsity in self._last_words().items()]
+        thresholds = [row.groups for row in self.rows if row.has_threshold]
+        words += [(name, None) for groups in thresholds for group in groups for name in group.names]
+        for path, sparsity in words:
+            if path in asked:
+                asked[path].append(sparsity)
+        return {path: None if None in said or len(said) > 1 else sum(said, 0.0) for path, said in asked.items()}
 
     @property
     def sparsity(self) -> float:
@@ -122,7 +135,8 @@ def make_plan(
             groups = _pruned(component, policy, epochs, parameters)
             row = row._replace(groups=groups, discards_masks=policy.args.discard_masks_at_minibatch_end)
         elif isinstance(component, Regularizer):
-            row = row._replace(groups=_regularized(component, parameters))
+            has_threshold = component.threshold_criteria is not None
+            row = row._replace(groups=_regularized(component, parameters), has_threshold=has_threshold)
         elif isinstance(component, Quantizer):
             row = row._replace(groups=_quantized(component, model, parameters))
         elif isinstance(component, LRScheduler):

@@ -53,7 +53,7 @@ def plot_ratios(layers: Sequence[Mapping[str, Any]], path: str | Path, data_titl
     """Writes each layer's sparsity and target, and below it how many of its parameters are kept (log scale).
 
     Args:
-        layers: rows of `report.json`: "path", "parameters", "target_ratio", "sparsity".
+        layers: rows of `report.json`: "path", "parameters", "target_ratio" (None: the weights decide), "sparsity".
     """
     figure = _figure(max(7.5, 2.0 + 0.26 * len(layers)), 6.8, f"Pruning ratio of each layer: {data_title}")
     ratio_axes, size_axes = figure.subplots(2, sharex=True, height_ratios=(3, 2))
@@ -176,10 +176,11 @@ def _draw_ratios(ratio_axes: Axes, size_axes: Axes, layers: Sequence[Mapping[str
     places = np.arange(len(layers))
     parameters = np.array([layer["parameters"] for layer in layers])
     sparsity = np.array([layer["sparsity"] for layer in layers])
-    targets = [layer["target_ratio"] for layer in layers]
+    targets = np.array([layer["target_ratio"] for layer in layers], float)  # None becomes NaN, which is not drawn
     overall = float(sparsity @ parameters / parameters.sum())
     ratio_axes.bar(places, sparsity, width=0.72, color=BLUE, label="removed")
-    ratio_axes.hlines(targets, places - 0.46, places + 0.46, color=ORANGE, linewidth=2.2, label="target")
+    if not np.isnan(targets).all():
+        ratio_axes.hlines(targets, places - 0.46, places + 0.46, color=ORANGE, linewidth=2.2, label="target")
     ratio_axes.axhline(
         overall, color=VERMILION, linestyle=(0, (4, 3)), linewidth=1.2, label=f"all layers together ({overall:.1%})"
     )

@@ -150,15 +150,18 @@ def _layer_numbers(layer: LayerRow, is_compressed: bool) -> list[str]:
     dense = [f"{layer['parameters']:,}", f"{layer['flops_dense'] / 1e6:.2f}"]
     if not is_compressed:
         return dense
-    removed = [_percent(layer["target_ratio"]), _percent(layer["sparsity"])]
+    target = layer["target_ratio"]
+    removed = ["-" if target is None else _percent(target), _percent(layer["sparsity"])]
     return [dense[0], *removed, dense[1], f"{layer['flops_sparse'] / 1e6:.2f}"]
 
 
 def _total(layers: Sequence[LayerRow]) -> LayerRow:
-    """One row for all layers: ratios are means weighted by parameters."""
+    """One row for all layers: ratios are means weighted by parameters; no target where a layer has none."""
     parameters = sum(layer["parameters"] for layer in layers)
 
-    def mean(key: str) -> float:
+    def mean(key: str) -> float | None:
+        if any(layer[key] is None for layer in layers):
+            return None
         return sum(layer[key] * layer["parameters"] for layer in layers) / max(parameters, 1)
 
     return LayerRow(

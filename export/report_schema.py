@@ -27,7 +27,7 @@ class LayerRow(TypedDict):
     path: str
     shape: list[int]
     parameters: int
-    target_ratio: float
+    target_ratio: float | None  # None where the weights decide
     sparsity: float
     flops_dense: int
     flops_sparse: int

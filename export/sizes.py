@@ -50,7 +50,7 @@ def model_sizes(model: keras.Model) -> dict[str, int]:
 
 
 def kernel_table(
-    model: keras.Model, prunable_paths: Sequence[str], target_ratios: Mapping[str, float]
+    model: keras.Model, prunable_paths: Sequence[str], target_ratios: Mapping[str, float | None]
 ) -> list[dict[str, Any]]:
     """One row for each kernel of `prunable_paths`, in that order, as `report.json` holds them.
 
@@ -65,7 +65,7 @@ def kernel_table(
     Args:
         model: a functional or sequential model.
         prunable_paths: variable paths such as "layer1.0.conv1/kernel".
-        target_ratios: path -> fraction to remove; 0 where a path is missing (a network that is not pruned).
+        target_ratios: path -> fraction to remove; None where the weights decide, 0 where a path is missing.
 
     Raises:
         InputError: a path that is no kernel of the model, or a layer whose output has no fixed size.
@@ -74,7 +74,7 @@ def kernel_table(
     unknown = [path for path in prunable_paths if path not in layers]
     if unknown:
         raise InputError(f"Prunable kernels must be among {', '.join(layers)}. Received: {', '.join(unknown)}")
-    return [_kernel_row(path, layers[path], float(target_ratios.get(path, 0.0))) for path in prunable_paths]
+    return [_kernel_row(path, layers[path], target_ratios.get(path, 0.0)) for path in prunable_paths]
 
 
 def kernel_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
@@ -90,7 +90,7 @@ def _leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-def _kernel_row(path: str, layer: keras.layers.Layer, target_ratio: float) -> dict[str, Any]:
+def _kernel_row(path: str, layer: keras.layers.Layer, target_ratio: float | None) -> dict[str, Any]:
     kernel = keras.ops.convert_to_numpy(layer.kernel)
     nonzero = int(np.count_nonzero(kernel))
     places = _output_places(layer)

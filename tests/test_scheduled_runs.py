@@ -61,7 +61,9 @@ def distinct_values(model, layer):
 EXPECTED = {
     "agp": lambda report, model: report["compressed"]["sparsity"] == pytest.approx(0.7968, abs=1e-4),
     "level": lambda report, model: report["compressed"]["sparsity"] == pytest.approx(0.757, abs=0.01),
-    "sensitivity": lambda report, model: 0.3 < report["compressed"]["sparsity"] < 0.95,
+    "sensitivity": lambda report, model: (
+        0.3 < report["compressed"]["sparsity"] < 0.95 and report["layers"][0]["target_ratio"] is None
+    ),
     "splicing": lambda report, model: 0.3 < report["compressed"]["sparsity"] < 0.95,
     "filters": lambda report, model: (
         report["compressed"]["flops"] < 0.6 * report["dense"]["flops"]
@@ -86,6 +88,7 @@ def test_each_recipe_runs(recipe, run, dense_resnet, tmp_path):
     model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
     assert report["learner"] == "scheduled"
     assert "test accuracy" in printed
+    assert (tmp_path / "run" / "plots" / "ratios.png").exists() == any(row["sparsity"] for row in report["layers"])
     expected = EXPECTED.get(recipe.split(".")[1], lambda report, model: True)
     assert expected(report, model), report["compressed"]
 

@@ -158,13 +158,17 @@ class ScheduledLearner(Learner):
         self, dense: keras.Model, scheduler: CompressionScheduler, training: TrainingResult | None
     ) -> dict[str, Any]:
         started = time.perf_counter()
-        asked = self._plan().ratios
+        asked = self._plan().targets
         model = scheduler.finish(self._statistics_batches)
         save_plain_model(model, self.model_path)
         original = kernel_table(dense, [parameter.path for parameter in Parameters(dense).prunable()], asked)
         smaller = kernel_table(model, [row["path"] for row in original], asked)
         layers = [removed_and_zero(*rows) for rows in zip(original, smaller, strict=True)]
         parameters = sum(row["parameters"] for row in layers)
+        if any(row["sparsity"] for row in layers):
+            from export.plots import plot_ratios  # loads Matplotlib, which a dry run need not wait for
+
+            plot_ratios(layers, self.run_dir.file("plots", "ratios.png"), self.data_title)
         tested = self.test(model)
         if "report" not in self.run_dir.stages():
             self.run_dir.finish_stage("report", time.perf_counter() - started)

@@ -189,3 +189,33 @@ def test_a_plan_for_another_model_is_refused(model):
     document = {"pruners": {"p": levels(conv3=0.5)}, "policies": [policy("pruner", "p", epochs=[0])]}
     with pytest.raises(InputError, match=r"the model has no parameter 'conv3.weight'; the nearest are conv\d.weight"):
         plan_of(model, **document)
+
+
+def test_targets_are_what_is_asked_for_in_the_end_and_none_where_weights_decide(model):
+    document = {
+        "pruners": {
+            "gradual": GRADUAL,
+            "half": levels(conv1=0.5),
+            "by_size": {"class": "MagnitudeParameterPruner", "thresholds": {"conv2.weight": 0.1}},
+        },
+        "policies": [policy("pruner", "gradual", **GRADUAL_EPOCHS)],
+    }
+    assert plan_of(model, **document).targets == pytest.approx({"conv1/kernel": 0, "conv2/kernel": 0, "fc/kernel": 0.8})
+    document["policies"] += [policy("pruner", "half", epochs=[1]), policy("pruner", "by_size", epochs=[1])]
+    targets = plan_of(model, **document).targets
+    assert (targets["conv1/kernel"], targets["conv2/kernel"]) == (0.5, None)
+
+
+def test_two_pruners_of_one_kernel_or_a_regularizer_s_threshold_leave_no_target(model):
+    lasso = {"class": "L1Regularizer", "reg_regims": {"fc.weight": 0.1}}
+    document = {
+        "pruners": {"half": levels(conv1=0.5), "third": levels(conv1=0.3, conv2=0.3)},
+        "regularizers": {"lasso": lasso},
+        "policies": [
+            policy(kind, name, epochs=[1])
+            for kind, name in (("pruner", "half"), ("pruner", "third"), ("regularizer", "lasso"))
+        ],
+    }
+    assert plan_of(model, **document).targets == {"conv1/kernel": None, "conv2/kernel": 0.3, "fc/kernel": 0.0}
+    lasso["threshold_criteria"] = "Max"
+    assert plan_of(model, **document).targets["fc/kernel"] is None

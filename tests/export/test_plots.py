@@ -170,6 +170,17 @@ def test_bars_are_the_sparsities_and_parameters_kept(figures):
     assert "84.0%" in " ".join(line.get_label() for line in ratio_axes.lines)
 
 
+def test_a_target_is_drawn_where_there_is_one(figures):
+    def drawn(*targets):
+        layers = [{"path": "a/kernel", "parameters": 9, "target_ratio": target, "sparsity": 0.5} for target in targets]
+        plots.plot_ratios(layers, "", TITLE)
+        lines = [c for c in figures[-1].axes[0].collections if isinstance(c, LineCollection)]
+        return [segment[0, 1] for segment in lines[0].get_segments() if len(segment)] if lines else None
+
+    assert drawn(0.25, None) == [0.25]
+    assert drawn(None, None) is None
+
+
 def test_sparsity_has_a_panel_only_where_something_was_pruned(figures):
     plots.plot_training(training_history(50), "", TITLE)
     plots.plot_training(training_history(50, sparsity=0.0), "", TITLE)

@@ -172,6 +172,14 @@ def test_the_table_of_a_pruned_run_has_every_layer_and_total():
     assert "Note: the finalist of roll-out 201" in text
 
 
+def test_a_layer_without_a_target_leaves_the_total_without_one():
+    layers = PRUNED["layers"]
+    text = format_table({**PRUNED, "layers": [layers[0], {**layers[1], "target_ratio": None}]})
+    rows = [line.split() for line in text.splitlines() if "%" in line]
+    assert [row[3:5] for row in rows[:2]] == [["90.00%", "87.50%"], ["-", "10.00%"]]
+    assert rows[2][:4] == ["Total", "2,880", "-", "72.00%"]
+
+
 def test_the_table_of_a_dense_run_speaks_of_no_pruning():
     text = format_table(DENSE)
     assert "93.12%" in text
