@@ -129,7 +129,10 @@ def _map_steps(steps: tf.data.Dataset, arrays: ImageArrays, make_batch: Callable
     # There is no Python control flow on tensors to convert.
     mapped = tf.autograph.experimental.do_not_convert(lambda step, tensors: make_batch(step, *tensors))
     batches = tf.data.Dataset.zip(steps, everything).map(mapped, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
-    return batches.prefetch(_PREFETCHED_BATCHES)
+    options = tf.data.Options()
+    # There is nothing to tune, and its thread often misses that an iterator goes: the reader then waits up to a minute.
+    options.autotune.enabled = False
+    return batches.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
 
 def _scale_and_shift(arrays: ImageArrays, mean: np.ndarray, std: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:

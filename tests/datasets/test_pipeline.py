@@ -182,3 +182,11 @@ def test_pipelines_no_longer_used_keep_no_copy_of_the_data():
         gc.enable()
     # From the third pass on, when allocators have what they need: 10 more copies would be 490 MB.
     assert sizes[-1] - sizes[2] < 150e6
+
+
+def test_no_thread_tunes_the_pipelines():
+    """That of tf.data often missed the end of an iterator, which then took up to a minute to go."""
+    arrays = numbered_images(8)
+    training = training_batches(arrays, mean=MEAN, std=STD, batch_size=4, seed=7, crop_padding=2, flip=True)
+    for batches in (training, training.take(2), evaluation_batches(arrays, mean=MEAN, std=STD, batch_size=4)):
+        assert batches.options().autotune.enabled is False
