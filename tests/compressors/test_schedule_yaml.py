@@ -617,7 +617,7 @@ def reads_or_refuses(path: Path, text: str) -> None:
     assert time.process_time() - start < 2
     if schedule is None:
         assert refusal.startswith(str(path))
-        assert "Input should" not in refusal
+        assert "Input should" not in refusal or "Input should" in text  # pydantic's words
         assert "pydantic" not in refusal
     else:
         assert Schedule.from_dict(yaml.safe_load(schedule.to_yaml())) == schedule
