@@ -1,5 +1,6 @@
 """Times several functions in turn, so that a machine whose speed drifts drifts for all of them alike."""
 
+import argparse
 import statistics
 import sys
 import time
@@ -8,6 +9,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+
+def asked_rounds(description: str) -> int:
+    """`--rounds` of the command line."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=30)
+    return parser.parse_args().rounds
 
 
 def interleaved_seconds(

@@ -5,10 +5,9 @@
 ResNet-20, batch 128, 32x32 images held in memory. All steps are measured in turn in one process.
 """
 
-import argparse
 import statistics
 
-from ratios_of_times import interleaved_seconds, ratio_line
+from ratios_of_times import asked_rounds, interleaved_seconds, ratio_line
 
 STEPS = 5  # in one call
 ALWAYS = {"starting_epoch": 0, "ending_epoch": 100, "frequency": 1}
@@ -48,14 +47,13 @@ SCHEDULES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
-    rounds = parser.parse_args().rounds
+    rounds = asked_rounds(__doc__)
 
     import keras
     import numpy as np
     from synthetic import mean_cross_entropy, random_batches
 
+    from compressors.policies import Policy
     from compressors.scheduled_policies import Training
     from compressors.scheduler import CompressionScheduler
     from learners.training import TrainStep
@@ -63,6 +61,13 @@ def main() -> None:
 
     batches = random_batches()
     rates = np.full(STEPS, 0.01)
+
+    def dense():
+        keras.utils.set_random_seed(0)
+        model, optimizer = build_resnet(20, 10), keras.optimizers.SGD(0.0, momentum=0.9)
+        step = TrainStep(model, optimizer, mean_cross_entropy, Policy(), weight_decay=2e-4)
+        iterator = iter(batches)
+        return lambda: step.run(iterator, rates, 1)
 
     def training_under(schedule: dict):
         keras.utils.set_random_seed(0)
@@ -77,7 +82,7 @@ def main() -> None:
         return lambda: step.run(iterator, rates, 1)
 
     functions = {name: training_under(schedule) for name, (schedule, _) in SCHEDULES.items()}
-    seconds = interleaved_seconds({"dense": training_under({"policies": []}), **functions}, rounds, warm_up=2)
+    seconds = interleaved_seconds({"dense": dense(), **functions}, rounds, warm_up=2)
     per_step = statistics.median(seconds["dense"]) / STEPS
     print(f"ResNet-20, batch 128, {rounds} rounds of {STEPS} steps; dense step {per_step * 1e3:.0f} ms")
     print(f"{'ratio to the dense step':<44} median (min to max)")

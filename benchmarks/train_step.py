@@ -5,18 +5,15 @@
 ResNet-20, batch 128, 32x32 images held in memory. Prints ratios of times measured in turn in one process.
 """
 
-import argparse
 import statistics
 
-from ratios_of_times import interleaved_seconds, ratio_line
+from ratios_of_times import asked_rounds, interleaved_seconds, ratio_line
 
 STEPS = 5  # in one call
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
-    rounds = parser.parse_args().rounds
+    rounds = asked_rounds(__doc__)
 
     import keras
     import numpy as np

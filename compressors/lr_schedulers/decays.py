@@ -140,4 +140,4 @@ class LambdaLR(LRScheduler):
         )
 
     def rate_at(self, base: float, epoch: int, steps_per_epoch: int = 1) -> float:
-        raise NotImplementedError
+        raise AssertionError("there is no LambdaLR: its construction is refused")

@@ -56,18 +56,37 @@ class Pruner(Component, abc.ABC):
     def numbers(self, target: Target, when: When, remembered: np.ndarray, evidence: Evidence) -> np.ndarray:
         """All that the rule needs in this epoch beside the weights: float32 `[m]`, m fixed for a target."""
 
-    def mask(
-        self, target: Target, weights: tf.Tensor, previous: tf.Tensor, numbers: tf.Tensor, step: tf.Tensor
-    ) -> tf.Tensor:
-        """The float32 mask of one parameter, 1 where a weight stays (traced).
+    @abc.abstractmethod
+    def masks(
+        self,
+        targets: Sequence[Target],
+        weights: Mapping[str, tf.Tensor],
+        previous: Mapping[str, tf.Tensor],
+        numbers: Mapping[str, tf.Tensor],
+        step: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """The float32 masks of all parameters, by path, 1 where a weight stays (traced).
 
         Args:
             weights: those to be judged, float32 of the parameter's shape.
-            previous: the mask so far.
+            previous: the masks so far.
             numbers: float32 `[m]`.
             step: the training step, int64 scalar; seeds what is drawn anew at each application.
         """
-        raise NotImplementedError
+
+    def planned_sparsity(self, target: Target, when: When) -> float | None:
+        """The share of the target's weights that will be asked for in that epoch; None where the weights decide."""
+        return None
+
+
+class ParameterPruner(Pruner):
+    """A pruner that judges each parameter by itself."""
+
+    @abc.abstractmethod
+    def mask(
+        self, target: Target, weights: tf.Tensor, previous: tf.Tensor, numbers: tf.Tensor, step: tf.Tensor
+    ) -> tf.Tensor:
+        """The mask of one parameter; arguments as those of `masks` (traced)."""
 
     def masks(
         self,
@@ -77,12 +96,7 @@ class Pruner(Component, abc.ABC):
         numbers: Mapping[str, tf.Tensor],
         step: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """The masks of all parameters, by path (traced); overridden where they depend on each other."""
         return {
             target.path: self.mask(target, *(values[target.path] for values in (weights, previous, numbers)), step)
             for target in targets
         }
-
-    def planned_sparsity(self, target: Target, when: When) -> float | None:
-        """The share of the target's weights that will be asked for in that epoch; None where the weights decide."""
-        return None

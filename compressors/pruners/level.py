@@ -10,13 +10,13 @@ import tensorflow as tf
 from compressors.components import Fraction, Target, When, targets_of
 from compressors.masks import lowest_mask, magnitude
 from compressors.parameters import Parameters
-from compressors.pruners.base import Evidence, Pruner
+from compressors.pruners.base import Evidence, ParameterPruner
 from compressors.ratios import num_removed
 
 _DIGIT = 1 << 12  # float32 counts one by one up to 2**24 only, and a kernel may be larger: counts travel as two digits
 
 
-class LevelPruner(Pruner):
+class LevelPruner(ParameterPruner):
     """Removes exactly the `floor(level * n)` weights of the smallest `|w|`; of equal ones the first go first."""
 
     @abc.abstractmethod

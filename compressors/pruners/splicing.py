@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from compressors.components import NonNegative, Target, When, targets_of
 from compressors.parameters import Parameters
-from compressors.pruners.base import Evidence, Pruner
+from compressors.pruners.base import Evidence, ParameterPruner
 from compressors.pruners.threshold import Settings, sample_std
 
 
-class SplicingPruner(Pruner):
+class SplicingPruner(ParameterPruner):
     """Removes the weights with `|w| < low`, restores those with `|w| >= high`, and leaves the others as they were.
 
     `low` and `high` are the two multiples of `mean(|w|) + s * std(|w|)`, mean and std (the sample's) taken when the

@@ -9,12 +9,12 @@ import tensorflow as tf
 from compressors.components import NonNegative, Target, When, targets_of
 from compressors.groups import Criterion, check_group, threshold_mask
 from compressors.parameters import Parameters
-from compressors.pruners.base import Evidence, Pruner
+from compressors.pruners.base import Evidence, ParameterPruner
 
 Regime = tuple[NonNegative, Literal["2D", "3D", "4D", "Filters", "Channels", "Rows", "Cols"]]
 
 
-class StructureParameterPruner(Pruner):
+class StructureParameterPruner(ParameterPruner):
     """Removes the groups whose norm is at most a threshold.
 
     Args:

@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from compressors.components import Count, Names, NonNegative, Target, When, targets_of
 from compressors.parameters import Parameters
-from compressors.pruners.base import Evidence, Pruner
+from compressors.pruners.base import Evidence, ParameterPruner
 
 Settings = Annotated[dict[str, NonNegative], pydantic.Field(min_length=1)]
 
 
-class ThresholdPruner(Pruner):
+class ThresholdPruner(ParameterPruner):
     """Removes the weights with `|w| <= threshold`."""
 
     @abc.abstractmethod

@@ -1,5 +1,6 @@
 """Layers that quantize activations."""
 
+import abc
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ CLIP = "clip"  # the name of the variable that PACT learns
 _SMALLEST_CLIP = 1e-2
 
 
-class ActivationQuantizer(keras.layers.Layer):
+class ActivationQuantizer(keras.layers.Layer, abc.ABC):
     """An elementwise layer whose outputs have at most `2**bits` different values.
 
     It computes in float32 whatever its dtype is.
@@ -27,8 +28,9 @@ class ActivationQuantizer(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return tf.cast(self.quantized(tf.cast(inputs, tf.float32), training), self.compute_dtype)
 
+    @abc.abstractmethod
     def quantized(self, inputs: tf.Tensor, training: bool | None) -> tf.Tensor:
-        raise NotImplementedError
+        """The outputs for float32 inputs (traced)."""
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape

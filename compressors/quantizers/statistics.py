@@ -52,15 +52,8 @@ class LayerStatistics(NamedTuple):
 def statistics_of(x: tf.Tensor) -> Statistics:
     """The statistics of one batch `[B, ...]` (traced)."""
     moments = _moments(x)
-    return Statistics(
-        moments.low,
-        moments.high,
-        moments.sum_of_lows / moments.samples,
-        moments.sum_of_highs / moments.samples,
-        moments.mean,
-        tf.sqrt(moments.variance),
-        tf.reduce_mean(tf.abs(tf.cast(x, tf.float32) - moments.mean)),
-    )
+    mean_distance = tf.reduce_mean(tf.abs(tf.cast(x, tf.float32) - moments.mean))
+    return _statistics(moments, tf.sqrt(moments.variance), mean_distance)
 
 
 def collect(model: keras.Model, batches: Callable[[], Iterable]) -> dict[str, LayerStatistics]:
@@ -78,18 +71,10 @@ def collect(model: keras.Model, batches: Callable[[], Iterable]) -> dict[str, La
     """
     totals = {key: _total(rows) for key, rows in _Pass(model)(batches()).items()}
     means = {key: total.mean for key, total in totals.items()}
-    found = {}
-    for key, distances in _Pass(model, means)(batches()).items():
-        total = totals[key]
-        found[key] = Statistics(
-            total.low,
-            total.high,
-            total.sum_of_lows / total.samples,
-            total.sum_of_highs / total.samples,
-            total.mean,
-            math.sqrt(total.variance),
-            float(np.sum(distances)) / total.count,
-        )
+    found = {
+        key: _statistics(totals[key], math.sqrt(totals[key].variance), float(np.sum(distances)) / totals[key].count)
+        for key, distances in _Pass(model, means)(batches()).items()
+    }
     names = [layer.name for layer in leaf_layers(model) if (layer.name, _OUTPUT) in found]
     return {
         name: LayerStatistics(
@@ -194,6 +179,11 @@ def _moments(x: tf.Tensor) -> _Moments:
     count = tf.cast(tf.size(x), tf.float32)
     samples = tf.cast(size, tf.float32)
     return _Moments(count, samples, low, high, tf.reduce_sum(lows), tf.reduce_sum(highs), mean, variance)
+
+
+def _statistics(moments: _Moments, std: Any, b: Any) -> Statistics:
+    averages = moments.sum_of_lows / moments.samples, moments.sum_of_highs / moments.samples
+    return Statistics(moments.low, moments.high, *averages, moments.mean, std, b)
 
 
 def _total(rows: np.ndarray) -> _Moments:

@@ -1,5 +1,6 @@
 """How the weights of a layer are quantized, in a form that is saved with the layer."""
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -11,13 +12,13 @@ from compressors.quantizers.linear import Mode, fake_quantize, linear_parameters
 
 
 @dataclasses.dataclass(frozen=True)
-class WeightQuantizer:
+class WeightQuantizer(abc.ABC):
     """A function from the weights that are trained to those that are computed with, of the same shape (traced)."""
 
     bits: int
 
-    def __call__(self, weights: tf.Tensor) -> tf.Tensor:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def __call__(self, weights: tf.Tensor) -> tf.Tensor: ...
 
     def get_config(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -34,5 +34,5 @@ class Regularizer(Component, abc.ABC):
         """The penalty of one parameter, a scalar whose gradient is finite everywhere (traced)."""
 
     def mask(self, target: Target, weights: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-        """Where weights stay after an optimizer step, by `threshold_criteria` (traced); of the weights' shape."""
-        raise NotImplementedError
+        """1 where weights stay after an optimizer step, by `threshold_criteria`; all where there is none (traced)."""
+        return tf.ones_like(weights)
