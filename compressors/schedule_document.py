@@ -90,6 +90,9 @@ class DocumentReader:
         kinds = [key for key in policy if key in SECTION_OF]
         if len(kinds) != 1:
             return self._note(place, f"must have exactly {a_kind}. Received: {', '.join(kinds) or 'none of them'}")
+        start = policy.get("starting_epoch")
+        if timing is None and kinds[0] == "quantizer" and type(start) is int and start > 0:
+            self._note((*place, "starting_epoch"), _say_late_quantizer(start))
         return Draft(kinds[0], *self._instance(kinds[0], policy[kinds[0]], (*place, kinds[0])), timing)
 
     def _instance(self, kind: str, body: Any, place: Place) -> tuple[str | None, Arguments | None]:
@@ -163,4 +166,8 @@ def _broken_policy_rules(
         yield Problem((*place, kind, "args", "levels"), sentence)
     if kind == "quantizer" and timing is not None and timing.start != 0:
         first = "starting_epoch" if timing.epochs is None else "epochs"
-        yield Problem((*place, first), f"must start at epoch 0 for a quantizer. Received: {timing.start}")
+        yield Problem((*place, first), _say_late_quantizer(timing.start))
+
+
+def _say_late_quantizer(start: int) -> str:
+    return f"must start at epoch 0 for a quantizer. Received: {start}"

@@ -233,6 +233,8 @@ def read_model(path: Path) -> keras.Model:
     """
     if not path.is_file():
         raise InputError(f"there is no model at {path.absolute()}")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} cannot be read as a .keras model: it is no zip archive, or not a whole one")
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:

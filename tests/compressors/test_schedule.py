@@ -419,6 +419,15 @@ def test_errors_are_in_plain_words():
     assert "Input should" not in text
 
 
+def test_a_late_quantizer_is_told_beside_what_else_is_wrong_with_its_epochs():
+    timing = {"starting_epoch": 1, "ending_epoch": 2, "frequency": 0}
+    document = {"quantizers": {"q": {"class": "FakeQuantizer"}}, "policies": [policy("quantizer", "q", timing)]}
+    assert problems(document) == [
+        "policies > policy 1 > frequency: must be at least 1. Received: 0",
+        "policies > policy 1 > starting_epoch: must start at epoch 0 for a quantizer. Received: 1",
+    ]
+
+
 def test_a_schedule_from_code_obeys_the_same_rules():
     spec = PolicySpec(kind="quantizer", instance_name="q", timing=Timing(epochs=[1]))
     with pytest.raises(InputError, match="must start at epoch 0 for a quantizer. Received: 1"):

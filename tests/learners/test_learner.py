@@ -103,9 +103,9 @@ def test_a_saved_network_comes_back_bit_for_bit(tmp_path, trained):
     ("content", "message"),
     [
         (None, "there is no model at"),
-        (b"", "cannot be read as a .keras model"),
-        (b"hello", "cannot be read as a .keras model"),
-        (slice(0, 1000), "cannot be read as a .keras model"),
+        (b"", "cannot be read as a .keras model: it is no zip archive, or not a whole one"),
+        (b"hello", "cannot be read as a .keras model: it is no zip archive, or not a whole one"),
+        (slice(0, 1000), "cannot be read as a .keras model: it is no zip archive, or not a whole one"),
         (slice(0, -1), "cannot be read as a .keras model"),
     ],
     ids=["missing", "empty", "text", "first part", "last byte missing"],
