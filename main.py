@@ -19,9 +19,10 @@ from typing import Any, NoReturn
 from absl import flags as absl_flags
 
 from learners.config import RunConfig, RunOptions
+from learners.lottery_ticket.config import LotteryTicketConfig
 from learners.scheduled.config import DistillationConfig, ScheduleConfig
 from learners.weight_sparsification.config import WeightSparseConfig
-from nets.config import DataConfig, NetConfig, NetworkConfig, TrainingConfig
+from nets.config import DataConfig, NetConfig, NetworkConfig, OwnDataConfig, OwnModelConfig, TrainingConfig
 from rl_agents.ddpg.config import DdpgConfig
 from utils.errors import InputError, RunError
 from utils.flags import define_flags, help_text, read_flags, result_flags
@@ -33,10 +34,13 @@ FLAG_GROUPS = (
     DataConfig,
     NetworkConfig,
     TrainingConfig,
+    OwnModelConfig,
+    OwnDataConfig,
     WeightSparseConfig,
     DdpgConfig,
     ScheduleConfig,
     DistillationConfig,
+    LotteryTicketConfig,
 )
 USAGE = "usage: python main.py nets/<net>_at_<data>_run.py [--learner ...] [flags]"
 
@@ -89,6 +93,8 @@ def _learner_class(name: str) -> type:
         from learners.full_precision import FullPrecisionLearner as learner_class
     elif name == "weight-sparse":
         from learners.weight_sparsification.learner import WeightSparseLearner as learner_class
+    elif name == "lottery-ticket":
+        from learners.lottery_ticket.learner import LotteryTicketLearner as learner_class
     else:
         from learners.scheduled.learner import ScheduledLearner as learner_class
     return learner_class
@@ -162,9 +168,11 @@ def _read_config(values: absl_flags.FlagValues) -> RunConfig:
         data=read_flags(DataConfig, values),
         network=read_flags(NetworkConfig, values),
         training=read_flags(TrainingConfig, values),
+        own_model=read_flags(OwnModelConfig, values),
+        own_data=read_flags(OwnDataConfig, values),
         seed=run.seed,
     )
-    groups = (read_flags(group, values) for group in FLAG_GROUPS[4:])
+    groups = (read_flags(group, values) for group in FLAG_GROUPS[6:])
     return RunConfig(run, net, *groups)
 
 
@@ -185,6 +193,8 @@ def _identity(config: RunConfig) -> dict[str, Any]:
         parts += [config.weight_sparse, config.ddpg]
     if config.run.learner == "scheduled":
         parts += [config.schedule, config.distillation]
+    if config.run.learner == "lottery-ticket":
+        parts += [config.lottery_ticket]
     return {name: value for part in parts for name, value in result_flags(part).items()}
 
 

@@ -32,3 +32,22 @@ class DataConfig:
     num_test_images: int = flag(0, "test images used, the first ones; 0: all", name="nb_smpls_eval", minimum=0)
     batch_size: int = flag(128, "images in a training batch of one worker", minimum=1)
     evaluation_batch_size: int = flag(100, "images in an evaluation batch", name="batch_size_eval", minimum=1)
+
+
+@dataclass(frozen=True)
+class OwnDataConfig:
+    """Own data (nets/own_model_run.py)"""
+
+    source: str = flag(
+        "",
+        "a directory with a folder of images for each class, an .npz file, or a directory of TFRecord files",
+        name="own_data",
+    )
+    split: str = flag(
+        "0.8,0.1,0.1", "shares of training, validation and test where the data has no such split", name="own_split"
+    )
+    skip_bad: bool = flag(False, "leave out images that cannot be decoded", name="own_skip_bad")
+    image_size: str = flag("", "height,width of an image [the network's own]", name="own_image_size")
+    rescale: str = flag("1", "factor of every input, such as 1/255, before mean and std", name="own_rescale")
+    mean: str = flag("", "subtracted after --own_rescale: a number, or one for each channel", name="own_mean")
+    std: str = flag("", "divided by after --own_mean: a number, or one for each channel", name="own_std")

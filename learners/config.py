@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from learners.lottery_ticket.config import LotteryTicketConfig
 from learners.scheduled.config import DistillationConfig, ScheduleConfig
 from learners.weight_sparsification.config import WeightSparseConfig
 from nets.config import NetConfig
@@ -9,7 +10,7 @@ from rl_agents.ddpg.config import DdpgConfig
 from utils.errors import InputError
 from utils.flags import flag
 
-LEARNERS = ("full-prec", "weight-sparse", "scheduled")
+LEARNERS = ("full-prec", "weight-sparse", "scheduled", "lottery-ticket")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class RunConfig:
     ddpg: DdpgConfig = field(default_factory=DdpgConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    lottery_ticket: LotteryTicketConfig = field(default_factory=LotteryTicketConfig)
 
     def check(self) -> None:
         """Raises InputError where flags do not fit together."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from datasets.config import DataConfig
+from datasets.config import DataConfig, OwnDataConfig
 from utils.flags import flag
 
 
@@ -27,10 +27,28 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class OwnModelConfig:
+    """Own network (nets/own_model_run.py)"""
+
+    source: str = flag("", "a .keras file, or module:function that returns a Keras model", name="own_model")
+    task: str = flag(
+        "classification", "what the network does", name="own_task", choices=("classification", "regression")
+    )
+    unsafe: bool = flag(False, "load a .keras file that carries Python code (Lambda layers)", name="own_unsafe")
+    train_dense: bool = flag(
+        False, "the network is not trained yet: train it before it is compressed", name="own_train_dense"
+    )
+    num_epochs: float = flag(10.0, "length of a full training in epochs", name="own_epochs", above=0)
+    optimizer: str = flag("adam", "of every training", name="own_optimizer", choices=("adam", "sgd"))
+
+
+@dataclass(frozen=True)
 class NetConfig:
     """All that a ModelHelper needs."""
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    own_model: OwnModelConfig = field(default_factory=OwnModelConfig)
+    own_data: OwnDataConfig = field(default_factory=OwnDataConfig)
     seed: int = 0
