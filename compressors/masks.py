@@ -76,22 +76,24 @@ class MaskSet:
     backups are variables, so no compiled function is traced again when masks or ratios change.
 
     Args:
-        kernels: the prunable kernels, with distinct paths.
+        kernels: the prunable kernels, of any floating-point type.
+        names: what they are called in `layers`, `ratios()` and `state()`, all different; None: their paths.
     """
 
-    def __init__(self, kernels: Sequence[keras.Variable]):
+    def __init__(self, kernels: Sequence[keras.Variable], names: Sequence[str] | None = None):
         self.kernels = tuple(kernels)
-        self.layers = tuple(LayerSpec(kernel.path, tuple(kernel.shape)) for kernel in self.kernels)
-        paths = [layer.path for layer in self.layers]
+        paths = [kernel.path for kernel in self.kernels] if names is None else list(names)
         if len(set(paths)) < len(paths):
             raise InputError(f"prunable kernels must have distinct paths. Received: {sorted(paths)}")
-        self.masks = tuple(tf.Variable(tf.ones(layer.shape), trainable=False) for layer in self.layers)
+        named = zip(paths, self.kernels, strict=True)
+        self.layers = tuple(LayerSpec(path, tuple(kernel.shape)) for path, kernel in named)
+        self.masks = tuple(tf.Variable(tf.ones_like(kernel.value), trainable=False) for kernel in self.kernels)
         self.backups = tuple(tf.Variable(kernel.value, trainable=False) for kernel in self.kernels)
         self._mask_of = {id(kernel): mask for kernel, mask in zip(self.kernels, self.masks, strict=True)}
 
     @property
     def trace_count(self) -> int:
-        """How often `update` was traced: once for each score function and each set of optimizer slots."""
+        """How often masks were selected by a new program: once for each score, way and set of optimizer slots."""
         return self._update.experimental_get_tracing_count()
 
     def update(
@@ -110,15 +112,42 @@ class MaskSet:
         Raises:
             InputError: `ratios` are wrong, or a score is NaN (then nothing is changed).
         """
-        removed = tf.constant(removed_counts(self.layers, ratios), tf.int32)
-        is_nan = self._update(removed, score_fn, self._slots(optimizer)).numpy()
+        self._select(removed_counts(self.layers, ratios), score_fn, optimizer, is_nested=False)
+
+    def select(self, counts: Mapping[str, int], optimizer: keras.optimizers.Optimizer | None = None) -> None:
+        """Masks exactly `counts[path]` weights of each kernel, nested: those masked so far go first, then the smallest.
+
+        So from one call to the next with higher counts, survivors are lost and never regained. With a lower count the
+        masked weights of the largest backups come back.
+
+        Args:
+            counts: the number of weights masked of every prunable kernel, by path, from 0 to its size.
+            optimizer: its slots of the newly masked weights are zeroed.
+
+        Raises:
+            InputError: a kernel is missing, a count is out of range, or a weight is NaN (then nothing is changed).
+        """
+        for path, size in {layer.path: layer.size for layer in self.layers}.items():
+            if not 0 <= counts.get(path, -1) <= size:
+                raise InputError(f"the count of {path} must be from 0 to {size}. Received: {counts.get(path, 'none')}")
+        self._select([counts[layer.path] for layer in self.layers], magnitude, optimizer, is_nested=True)
+
+    def _select(
+        self,
+        counts: Sequence[int],
+        score_fn: ScoreFn,
+        optimizer: keras.optimizers.Optimizer | None,
+        *,
+        is_nested: bool,
+    ) -> None:
+        is_nan = self._update(tf.constant(counts, tf.int32), score_fn, self._slots(optimizer), is_nested).numpy()
         if is_nan.any():
             raise InputError(f"scores must be numbers. Received: NaN in {self.layers[is_nan.argmax()].path}")
 
     def adopt_kernels(self) -> None:
         """Takes the kernels as they are: masked where they are 0, and what was masked before is forgotten."""
         for kernel, mask, backup in zip(self.kernels, self.masks, self.backups, strict=True):
-            mask.assign(tf.cast(kernel.value != 0, tf.float32))
+            mask.assign(tf.cast(kernel.value != 0, mask.dtype))
             backup.assign(kernel.value)
 
     def mask_gradients(
@@ -144,7 +173,7 @@ class MaskSet:
         return 1 - kept / sum(layer.size for layer in self.layers)
 
     def state(self) -> dict[str, np.ndarray]:
-        """A copy of masks and backups: "<path>/mask" and "<path>/backup" -> float32 of the kernel's shape."""
+        """A copy of masks and backups: "<path>/mask" and "<path>/backup" -> of the kernel's shape and type."""
         return {name: variable.numpy() for name, variable in self._variables().items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -172,25 +201,32 @@ class MaskSet:
         return [[] for _ in self.kernels] if optimizer is None else optimizer_slots(optimizer, self.kernels)
 
     def _latest_weights(self) -> list[tf.Tensor]:
-        """The dense weights: the kernel's where unmasked, the backup's where masked."""
+        """The dense weights: the kernel's where unmasked, the backup's where masked.
+
+        A masked weight that is not 0 was assigned by others, such as `load_weights`: it is newer than the backup.
+        """
         triples = zip(self.masks, self.kernels, self.backups, strict=True)
-        return [tf.where(mask > 0, kernel.value, backup) for mask, kernel, backup in triples]
+        return [tf.where((mask > 0) | (kernel.value != 0), kernel.value, backup) for mask, kernel, backup in triples]
 
     @tf.function
-    def _update(self, removed: tf.Tensor, score_fn: ScoreFn, slots: list[list[tf.Variable]]) -> tf.Tensor:
+    def _update(
+        self, removed: tf.Tensor, score_fn: ScoreFn, slots: list[list[tf.Variable]], is_nested: bool
+    ) -> tf.Tensor:
         """Writes the masks with `removed` [L] zeros, unless a score is NaN; returns bool [L], where one is."""
         weights = self._latest_weights()
         scores = [score_fn(dense) for dense in weights]
+        if is_nested:  # below all survivors, and among themselves in order
+            scores = [tf.where(m > 0, score, -1 / score) for m, score in zip(self.masks, scores, strict=True)]
         is_nan = tf.stack([tf.reduce_any(tf.math.is_nan(score)) for score in scores])
         if not tf.reduce_any(is_nan):
             masks = [lowest_mask(score, removed[index]) for index, score in enumerate(scores)]
-            self._write(masks, weights, slots)
+            self._write([tf.cast(m, dense.dtype) for m, dense in zip(masks, weights, strict=True)], weights, slots)
         return is_nan
 
     def _write(self, masks: list[tf.Tensor], weights: list[tf.Tensor], slots: list[list[tf.Variable]]) -> None:
         for index, (mask, dense) in enumerate(zip(masks, weights, strict=True)):
             for slot in slots[index]:
-                slot.assign(tf.where(mask < self.masks[index], 0.0, slot))
+                slot.assign(tf.where(mask < self.masks[index], tf.zeros_like(slot), slot))
             self.masks[index].assign(mask)
             self.backups[index].assign(dense)
             self.kernels[index].assign(dense * mask)
