@@ -14,9 +14,9 @@ from typing import Any
 
 import keras
 
+from compressors.config_list import AgpEntry, Choice, Entry, LevelEntry, LotteryEntry, choose
 from compressors.lottery import removed_after_round
 from compressors.model_pruner import ModelPruner, callback, check_epoch
-from compressors.pruner_config import AgpEntry, Choice, Entry, LevelEntry, LotteryEntry, choose
 from compressors.ratios import num_removed
 from compressors.training_state import TrainingState
 from utils.errors import InputError

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
-from compressors.pruner_config import AgpEntry, LevelEntry, LotteryEntry, choose
+from compressors.config_list import AgpEntry, LevelEntry, LotteryEntry, choose
 from utils.errors import InputError
 
 
