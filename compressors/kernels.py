@@ -18,7 +18,8 @@ class KernelLayer(NamedTuple):
     name: the layer's own name.
     nested_name: with the names of the models and layers around it, as in `encoder/fc`.
     op_type: the name of its class, such as `Conv2D`.
-    kernels: name -> kernel; the name is the variable's path, or the nested one where two variables share a path.
+    kernels: name -> kernel, such as `encoder/fc/kernel`. (A variable's path would begin with the model's name, which
+        is another one each time that an unnamed model is made, and is left out of one that was loaded.)
     """
 
     name: str
@@ -87,7 +88,7 @@ def find_kernels(model: keras.Model) -> Kernels:
             f"the model must have a layer with a kernel, such as Conv2D or Dense. Received: {model.name!r} with "
             f"{', '.join(dict.fromkeys(op_types)) or 'no layer that has weights'}"
         )
-    names = _names([(nested, kernel) for _, nested, kernels in found for kernel in kernels], model)
+    names = _names([(nested, kernel) for _, nested, kernels in found for kernel in kernels])
     layers = [
         KernelLayer(layer.name, nested, type(layer).__name__, {names[id(kernel)]: kernel for kernel in kernels})
         for layer, nested, kernels in found
@@ -129,12 +130,11 @@ def _reason(layer: keras.Layer, op_type: str) -> str:
     return f"{op_type} has no kernel"
 
 
-def _names(kernels: Sequence[tuple[str, keras.Variable]], model: keras.Model) -> dict[int, str]:
-    """id of a kernel -> its path; where other variables of the model have that path, its nested name; all different."""
-    paths = Counter(variable.path for variable in model.variables)
+def _names(kernels: Sequence[tuple[str, keras.Variable]]) -> dict[int, str]:
+    """id of a kernel -> the nested name of its layer and its own; where several would have the same, numbered."""
     names, used = {}, Counter()
     for nested_name, kernel in kernels:
-        name = kernel.path if paths[kernel.path] < 2 else f"{nested_name}/{kernel.name}"
+        name = f"{nested_name}/{kernel.name}"
         used[name] += 1
         names[id(kernel)] = name if used[name] == 1 else f"{name}#{used[name]}"
     return names

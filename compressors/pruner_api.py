@@ -19,7 +19,10 @@ from compressors.lottery import removed_after_round
 from compressors.model_pruner import ModelPruner, callback, check_epoch
 from compressors.ratios import num_removed
 from compressors.training_state import TrainingState
+from learners.weight_sparsification.search_pruner import SearchPruner
 from utils.errors import InputError
+
+__all__ = ["AGP_Pruner", "LevelPruner", "LotteryTicketPruner", "SearchPruner"]
 
 ConfigList = Sequence[Mapping[str, Any]]
 

@@ -25,12 +25,18 @@ class DataConfig:
         name="data_hdfs_host",
         affects_result=False,
     )
-    num_training_images: int = flag(0, "training images used, the first ones; 0: all", name="nb_smpls_train", minimum=0)
+    num_training_images: int = flag(
+        0, "training images used, the first ones (own data: drawn, of all classes); 0: all", name="nb_smpls_train",
+        minimum=0,
+    )  # fmt: skip
     num_validation_images: int = flag(
-        0, "training images kept for validation, the last ones; 0: the data set's own", name="nb_smpls_val", minimum=0
+        0, "training images kept for validation, the last ones (own data: so many of its validation part); 0: the data "
+        "set's own", name="nb_smpls_val", minimum=0,
+    )  # fmt: skip
+    num_test_images: int = flag(
+        0, "test images used, the first ones (own data: drawn, of all classes); 0: all", name="nb_smpls_eval", minimum=0
     )
-    num_test_images: int = flag(0, "test images used, the first ones; 0: all", name="nb_smpls_eval", minimum=0)
-    batch_size: int = flag(128, "images in a training batch of one worker", minimum=1)
+    batch_size: int = flag(128, "images in a training batch of one worker; of own networks 32", minimum=1)
     evaluation_batch_size: int = flag(100, "images in an evaluation batch", name="batch_size_eval", minimum=1)
 
 

@@ -1,4 +1,4 @@
-"""What a data set of labelled images is in memory, and how it is cut to size."""
+"""What a data set of labelled images, or other samples, is in memory, and how it is cut to size."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +9,10 @@ from utils.errors import InputError
 
 
 class ImageArrays(NamedTuple):
-    """Images `uint8 [N, H, W, 3]` and their labels `int32 [N]`."""
+    """Images, usually `uint8 [N, H, W, C]`, and their labels, usually `int32 [N]`.
+
+    Of the user's own data, other numbers of any shape `[N, ...]`, and of a regression its targets `float32 [N, k]`.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -20,9 +23,10 @@ class ImageDataset:
     """The three splits of a data set and what its input pipeline needs to know.
 
     Attributes:
-        name: `cifar10` or `digits32`.
+        name: `cifar10`, `digits32`, or that of the user's own data.
         title: for the first lines of a run, its report and its plots.
-        mean, std: of each channel over the training images, `float32 [3]`, in units of 0..255.
+        mean, std: what an image is normalised by, `(x - mean) / std`, `float32 [C]` or `[]` along its last axis. Of our
+            own data sets, those of each channel over the training images, in units of 0..255.
         crop_padding: pixels added on each side before the random crop of a training image.
         flip: whether a training image may be mirrored left to right.
     """
@@ -45,10 +49,14 @@ def first_images(arrays: ImageArrays, count: int, flag_name: str) -> ImageArrays
     Raises:
         InputError: there are fewer than `count`.
     """
-    available = len(arrays.labels)
+    check_count(count, len(arrays.labels), flag_name)
+    return ImageArrays(*(array[: count or None] for array in arrays))
+
+
+def check_count(count: int, available: int, flag_name: str) -> None:
+    """Raises InputError where more images are asked for than there are."""
     if count > available:
         raise InputError(f"--{flag_name} must be at most {available}, the images there are. Received: {count}")
-    return ImageArrays(*(array[: count or None] for array in arrays))
 
 
 def check_validation_size(count: int, available: int) -> None:

@@ -3,7 +3,7 @@
 A resumed run needs no iterator state: it asks for the batches from `start_step` on and gets the ones it would have had.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,31 +32,35 @@ def training_batches(
     crop_padding: int,
     flip: bool,
 ) -> tf.data.Dataset:
-    """Endless shuffled, augmented, normalised batches `(float32 [B, H, W, 3], int32 [B])`.
+    """Endless shuffled, augmented, normalised batches `(float32 [B, ...], int32 [B] or float32 [B, k])`.
 
     Positions run over the epochs without end, each epoch a permutation of all images of its own; a batch may straddle
     two. The global batch of step t holds positions `[t * B * size, (t + 1) * B * size)`, of which worker `rank` takes
     its slice of B: two workers of 64 see exactly what one worker of 128 sees. An image is normalised, padded by
     `crop_padding` zeros (the mean colour) on each side and cropped to its size at random, and mirrored with
-    probability 1/2 where `flip` (He et al. 2016).
+    probability 1/2 where `flip` (He et al. 2016); samples that are no images `[H, W, C]` can have neither.
 
     Args:
-        mean, std: of each channel, in units of 0..255.
+        mean, std: of each channel (the last axis) or of all, `[C]` or `[]`, in units of the arrays' own numbers.
         batch_size: images in a batch of one worker, B.
         start_step: the step of the first batch.
     """
-    num_images, height, width, channels = arrays.images.shape
+    num_images, *sample_shape = arrays.images.shape
+    is_augmented = crop_padding > 0 or flip
     assert min(num_images, batch_size) > 0
     assert 0 <= rank < size
-    scale, shift = _scale_and_shift(arrays, mean, std)
-    crops = tf.constant(crop_table(height, width, crop_padding, flip))
-    num_crops = len(crops)
+    assert len(sample_shape) == 3 or not is_augmented
+    scale, shift = _scale_and_shift(sample_shape, mean, std)
+    if is_augmented:
+        height, width, channels = sample_shape
+        crops = tf.constant(crop_table(height, width, crop_padding, flip))
+        num_crops = len(crops)
 
     def make_batch(step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         positions = (step * size + rank) * batch_size + tf.range(batch_size, dtype=tf.int64)
         indices = shuffled_indices(positions, num_images, seed)
         batch = tf.cast(tf.gather(images, indices), tf.float32) * scale - shift
-        if num_crops > 1:
+        if is_augmented:
             # Drawn for the global batch, so that an image's crop does not depend on the number of workers.
             choices = tf.random.stateless_uniform(
                 [batch_size * size], tf.stack([tf.constant(seed, tf.int64), step]), 0, num_crops, tf.int32, alg="philox"
@@ -64,7 +68,7 @@ def training_batches(
             # One zero pixel after the image's own stands for the padding.
             pixels = tf.reshape(tf.pad(batch, [[0, 0], [0, channels]]), [batch_size, height * width + 1, channels])
             batch = tf.gather(pixels, tf.gather(crops, choices), batch_dims=1)
-        return tf.reshape(batch, [batch_size, height, width, channels]), tf.gather(labels, indices)
+        return tf.reshape(batch, [batch_size, *sample_shape]), tf.gather(labels, indices)
 
     return _map_steps(tf.data.Dataset.counter(start_step), arrays, make_batch)
 
@@ -72,21 +76,21 @@ def training_batches(
 def evaluation_batches(
     arrays: ImageArrays, *, mean: np.ndarray, std: np.ndarray, batch_size: int, rank: int = 0, size: int = 1
 ) -> tf.data.Dataset:
-    """Normalised batches `(float32 [B, H, W, 3], int32 [B])` in order, once, the last one as small as it comes.
+    """Normalised batches, like those of training, in order, once, the last one as small as it comes.
 
     Worker `rank` of `size` gets the images `[N * rank // size, N * (rank + 1) // size)`; the workers together see each
     image once.
     """
-    num_images, height, width, channels = arrays.images.shape
+    num_images, *sample_shape = arrays.images.shape
     assert batch_size > 0
     assert 0 <= rank < size
-    scale, shift = _scale_and_shift(arrays, mean, std)
+    scale, shift = _scale_and_shift(sample_shape, mean, std)
     first, end = num_images * rank // size, num_images * (rank + 1) // size
 
     def make_batch(start: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         stop = tf.minimum(start + batch_size, end)
         batch = tf.cast(images[start:stop], tf.float32) * scale - shift
-        return tf.reshape(batch, [-1, height, width, channels]), labels[start:stop]
+        return tf.reshape(batch, [-1, *sample_shape]), labels[start:stop]
 
     return _map_steps(tf.data.Dataset.range(first, end, batch_size), arrays, make_batch)
 
@@ -118,13 +122,17 @@ def crop_table(height: int, width: int, padding: int, flip: bool) -> np.ndarray:
 
 
 def _map_steps(steps: tf.data.Dataset, arrays: ImageArrays, make_batch: Callable[..., Any]) -> tf.data.Dataset:
-    """`make_batch(step, images [N, H * W * C], labels [N])` for each step, in order, some steps ahead of the reader.
+    """`make_batch(step, images [N, D], labels)` for each step, in order, some steps ahead of the reader.
+
+    An image is a row of D numbers.
 
     The arrays travel beside the steps, as references. Captured by `make_batch` they would live in a Python cycle with
     its graph, and every pipeline made would keep a copy of the data set until the garbage collector came by.
     """
+    rows = arrays.images.reshape(len(arrays.images), -1)
+    label_type = tf.float32 if np.issubdtype(arrays.labels.dtype, np.floating) else tf.int32
     with tf.device("/CPU:0"):
-        tensors = tf.constant(arrays.images.reshape(len(arrays.images), -1)), tf.constant(arrays.labels, tf.int32)
+        tensors = tf.constant(rows), tf.constant(arrays.labels, label_type)
     everything = tf.data.Dataset.from_tensors(tensors).repeat()
     # There is no Python control flow on tensors to convert.
     mapped = tf.autograph.experimental.do_not_convert(lambda step, tensors: make_batch(step, *tensors))
@@ -135,11 +143,11 @@ def _map_steps(steps: tf.data.Dataset, arrays: ImageArrays, make_batch: Callable
     return batches.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
 
-def _scale_and_shift(arrays: ImageArrays, mean: np.ndarray, std: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of an image as a row: `row * scale - shift` is `(row - mean) / std`, each `float32 [H * W * C]`.
+def _scale_and_shift(sample_shape: Sequence[int], mean: np.ndarray, std: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of an image as a row: `row * scale - shift` is `(row - mean) / std`, each `float32 [D]`.
 
     Rows, because a broadcast over three channels is several times slower than one over whole images.
     """
-    _, height, width, _ = arrays.images.shape
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    return tf.constant(np.tile(1 / std, height * width)), tf.constant(np.tile(mean / std, height * width))
+    scale, shift = (np.broadcast_to(values, sample_shape).reshape(-1) for values in (1 / std, mean / std))
+    return tf.constant(scale), tf.constant(shift)

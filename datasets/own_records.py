@@ -1,0 +1,130 @@
+"""Own data in TFRecord files, as TensorFlow Datasets writes them: encoded pictures with a class index each."""
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from datasets.own_labels import class_indices
+from datasets.own_memory import check_memory
+from datasets.own_pictures import Picture
+from datasets.own_split import OwnSource
+from utils.errors import InputError
+from utils.progress import Progress
+
+IMAGE_FEATURES = ("image", "image/encoded")
+LABEL_FEATURES = ("label", "image/class/label")
+_FRAME_BYTES = 16  # of each record: its length, and checksums of that and of the content
+# train-00000-of-00008, train.tfrecord, and mnist-train.tfrecord-00000-of-00001.
+_FILE_NAME = re.compile(r"(train|val|validation|test)(?:-.*|\.tfrecords?.*)|.+-(train|val|validation|test)\.tfrecord.*")
+_OTHER_FILES = re.compile(r".*\.(csv|json|md|npy|npz|tar|txt|yaml|zip|png|jpe?g|bmp|gif|webp)", re.IGNORECASE)
+
+
+def record_files(names: Sequence[str]) -> dict[str, list[str]]:
+    """Part -> those of `names` that are its TFRecord files, in order; only the parts that have some."""
+    files = {}
+    for name in names:
+        match = _FILE_NAME.fullmatch(name)
+        if match and not _OTHER_FILES.fullmatch(name):
+            word = match[1] or match[2]
+            files.setdefault("validation" if word == "val" else word, []).append(name)
+    return files
+
+
+def read_records(directory: str, files: Mapping[str, Sequence[str]], quiet: bool = False) -> OwnSource:
+    """The pictures in `files`, not decoded, with classes named "0", "1" and so on.
+
+    A record is a `tf.train.Example` with `image` or `image/encoded`, the bytes of a picture's file, and `label` or
+    `image/class/label`, an integer. Files may be GZIP.
+
+    Raises:
+        InputError: there are no training files or no records, or a record is damaged or lacks something.
+    """
+    if "train" not in files:
+        raise InputError(
+            f"--own_data must hold TFRecord files train-*. Received: only {', '.join(files)} in {directory}"
+        )
+    paths = {part: [os.path.join(directory, name) for name in names] for part, names in files.items()}
+    part_of = {path: part for part in paths for path in paths[part]}
+    sizes = [os.path.getsize(path) for path in part_of if os.path.exists(path)]
+    check_memory(sum(sizes), f"{len(part_of)} TFRecord files", "give fewer of them")
+    samples, labels = {part: [] for part in paths}, {part: [] for part in paths}
+    with Progress("Reading records", len(part_of), "file", quiet=quiet) as progress:
+        for done, (path, part) in enumerate(part_of.items(), start=1):
+            for number, record in enumerate(_records(path)):
+                picture, label = _picture_and_label(path, number, record)
+                samples[part].append(picture)
+                labels[part].append(label)
+            progress.update(done)
+    for part, found in labels.items():
+        if not found:
+            raise InputError(
+                f"the TFRecord files of {part} must hold records. Received: none in {', '.join(paths[part])}"
+            )
+    indices, names = class_indices({f"the labels of {part}": np.array(values) for part, values in labels.items()})
+    return OwnSource(samples, dict(zip(labels, indices.values(), strict=True)), names)
+
+
+def _records(path: str) -> Iterator[bytes]:
+    """The contents of a file's records, in order."""
+    options = tf.data.Options()
+    # As in pipeline.py: its thread often misses that an iterator goes.
+    options.autotune.enabled = False
+    try:
+        compression, size = _compression(path), 0
+        records = tf.data.TFRecordDataset(path, compression_type=compression).with_options(options)
+        for record in records.as_numpy_iterator():
+            yield record
+            size += len(record) + _FRAME_BYTES
+        # A file cut within a record's frame ends for TensorFlow where that record would begin.
+        if size != _plain_size(path, compression):
+            raise EOFError("it ends within a record")
+    except (OSError, EOFError, zlib.error, tf.errors.OpError) as error:
+        reason = str(getattr(error, "message", error)).splitlines()[0]
+        raise InputError(f"TFRecord files must be whole and readable. Received: {path} ({reason})") from error
+
+
+def _compression(path: str) -> str:
+    """`GZIP` or none, by trying: the first bytes of a record, its length, may look like those of GZIP."""
+    try:
+        with gzip.open(path) as file:
+            file.read(1)
+    except (gzip.BadGzipFile, zlib.error):
+        return ""
+    except EOFError:
+        pass
+    return "GZIP"
+
+
+def _plain_size(path: str, compression: str) -> int:
+    """Bytes in the file, decompressed."""
+    if not compression:
+        return os.path.getsize(path)
+    with gzip.open(path) as file:
+        return sum(len(part) for part in iter(lambda: file.read(2**20), b""))
+
+
+def _picture_and_label(path: str, number: int, record: bytes) -> tuple[Picture, int]:
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except DecodeError as error:
+        raise InputError(
+            f"each record must be a tf.train.Example. Received: record {number} of {path} ({error})"
+        ) from error
+    values = []
+    for names, kind in ((IMAGE_FEATURES, "bytes_list"), (LABEL_FEATURES, "int64_list")):
+        name = next((name for name in names if name in features), None)
+        value = [] if name is None else getattr(features[name], kind).value
+        if len(value) != 1:
+            there = ", ".join(f"{key} ({features[key].WhichOneof('kind')})" for key in sorted(features)) or "none"
+            raise InputError(
+                f"each record must have one {kind.removesuffix('_list')} value in {' or '.join(names)}. "
+                f"Received: features {there} in record {number} of {path}"
+            )
+        values.append(value[0])
+    return Picture(f"{path}, record {number}", values[0]), values[1]
