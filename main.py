@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -22,8 +22,9 @@ from learners.config import RunConfig, RunOptions
 from learners.lottery_ticket.config import LotteryTicketConfig
 from learners.scheduled.config import DistillationConfig, ScheduleConfig
 from learners.weight_sparsification.config import WeightSparseConfig
-from nets.config import DataConfig, NetConfig, NetworkConfig, OwnDataConfig, OwnModelConfig, TrainingConfig
+from nets.config import FUNCTION, DataConfig, NetConfig, NetworkConfig, OwnDataConfig, OwnModelConfig, TrainingConfig
 from rl_agents.ddpg.config import DdpgConfig
+from utils.caller import find_from_caller
 from utils.errors import InputError, RunError
 from utils.flags import define_flags, help_text, read_flags, result_flags
 from utils.path_conf import path_conf_flags, read_path_conf
@@ -74,7 +75,10 @@ def _run(arguments: list[str]) -> int:
         raise InputError(f"the first argument must be a net script. Received: {' '.join(words) or 'nothing'}\n{USAGE}")
     script = _net_script(words[0])
     values = _parse(words)
-    config = _with_path_conf(_read_config(values), values, script.stem.removesuffix("_run").rpartition("_at_")[2])
+    given = {name for name in values if values[name].present}
+    config = _with_found_paths(_read_config(values), values)
+    if not config.net.own_model.source:
+        config = _with_path_conf(config, values, script.stem.removesuffix("_run").rpartition("_at_")[2])
     config.check()
     signal.signal(signal.SIGTERM, _stop)
 
@@ -82,8 +86,9 @@ def _run(arguments: list[str]) -> int:
         _import_tensorflow()
         learner_class = _learner_class(config.run.learner)
         helper_class = getattr(_load(script), "ModelHelper", None)
-    if helper_class is None:
-        raise InputError(f"{script} must define ModelHelper (see nets/resnet_at_cifar10_run.py)")
+    _check_helper_class(helper_class, script)
+    helper_class.check_flags(config.net, given)
+    config = _with_defaults(config, values, helper_class.flag_defaults(config.net))
     return _start(config, helper_class, learner_class)
 
 
@@ -114,6 +119,7 @@ def _start(config: RunConfig, helper_class: type, learner_class: type) -> int:
     name = f"{helper.model_name}_at_{helper.dataset_name}"
     run_dir = RunDir(config.run.run_dir or ROOT / "runs" / name / config.run.learner)
     learner = learner_class(config, helper, run_dir)
+    learner.check_flags()
     if config.schedule.dry_run:
         learner.print_plan(sys.stdout)
         return 0
@@ -121,7 +127,9 @@ def _start(config: RunConfig, helper_class: type, learner_class: type) -> int:
         print(f"{helper.model_name} on {helper.dataset.title}, learner {config.run.learner}", flush=True)
     if config.run.exec_mode == "eval":
         result = learner.evaluate()
-        print(f"test accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f} on {helper.dataset.title}")
+        print(
+            f"test {helper.metric_name} {result['accuracy']:.4f}, loss {result['loss']:.4f} on {helper.dataset.title}"
+        )
         return 0
     learner.check()
     run_dir.open({"net": name, **_identity(config), **learner.identity()}, config.run.overwrite)
@@ -144,10 +152,30 @@ def _net_script(word: str) -> Path:
 
 def _load(script: Path) -> ModuleType:
     sys.path.insert(0, str(ROOT))
+    directory = script.absolute().parent
+    if not directory.is_relative_to(ROOT) and str(directory) not in sys.path:
+        sys.path.append(str(directory))  # a user's script imports what lies beside it
     spec = importlib.util.spec_from_file_location(script.stem, script)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (InputError, RunError):
+        raise
+    except Exception as error:  # the user's own code
+        raise InputError(f"{script} cannot be loaded: {type(error).__name__}: {error} (--debug shows where)") from error
     return module
+
+
+def _check_helper_class(helper_class: Any, script: Path) -> None:
+    from nets.model_helper import ModelHelper
+
+    if helper_class is None:
+        raise InputError(f"{script} must define ModelHelper (see nets/resnet_at_cifar10_run.py)")
+    if not (isinstance(helper_class, type) and issubclass(helper_class, ModelHelper)):
+        raise InputError(f"ModelHelper of {script} must be a subclass of nets.model_helper.ModelHelper")
+    missing = ", ".join(sorted(helper_class.__abstractmethods__))
+    if missing:
+        raise InputError(f"ModelHelper of {script} must define {missing}")
 
 
 def _parse(words: list[str]) -> absl_flags.FlagValues:
@@ -171,17 +199,31 @@ def _read_config(values: absl_flags.FlagValues) -> RunConfig:
         own_model=read_flags(OwnModelConfig, values),
         own_data=read_flags(OwnDataConfig, values),
         seed=run.seed,
+        quiet=run.quiet,
     )
     groups = (read_flags(group, values) for group in FLAG_GROUPS[6:])
     return RunConfig(run, net, *groups)
 
 
+def _with_found_paths(config: RunConfig, values: absl_flags.FlagValues) -> RunConfig:
+    """`--own_model` and `--own_data` as absolute paths, looked up from where the user stands and from the root."""
+    for name, word in (("own_model", config.net.own_model.source), ("own_data", config.net.own_data.source)):
+        if word and not (name == "own_model" and FUNCTION.fullmatch(word)):
+            values[name].value = str(find_from_caller(f"--{name}", word, ROOT))
+    return dataclasses.replace(config, net=_read_config(values).net)
+
+
 def _with_path_conf(config: RunConfig, values: absl_flags.FlagValues, data: str) -> RunConfig:
     """What path.conf says, where the command line does not."""
-    said = path_conf_flags(read_path_conf(ROOT / "path.conf"), data)
+    return _with_defaults(config, values, path_conf_flags(read_path_conf(ROOT / "path.conf"), data))
+
+
+def _with_defaults(config: RunConfig, values: absl_flags.FlagValues, defaults: Mapping[str, Any]) -> RunConfig:
+    """The values of `defaults` where nothing else was said so far."""
+    said = {name: value for name, value in defaults.items() if not values[name].present}
     for name, value in said.items():
-        if not values[name].present:
-            values[name].value = value
+        values[name].value = value
+        values[name].present = 1  # path.conf goes before what a network suggests
     again = _read_config(values) if said else config
     return dataclasses.replace(config, run=again.run, net=again.net)
 
@@ -189,6 +231,8 @@ def _with_path_conf(config: RunConfig, values: absl_flags.FlagValues, data: str)
 def _identity(config: RunConfig) -> dict[str, Any]:
     """The flags that the result depends on."""
     parts = [config.run, config.net.data, config.net.network, config.net.training]
+    if config.net.own_model.source:
+        parts += [config.net.own_model, config.net.own_data]
     if config.run.learner == "weight-sparse":
         parts += [config.weight_sparse, config.ddpg]
     if config.run.learner == "scheduled":

@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 
 from utils.errors import InputError
+from utils.keras_layers import all_layers, is_ours
 from utils.run_dir import write_atomically
 
 
@@ -22,18 +23,24 @@ def save_plain_model(model: keras.Model, path: str | Path) -> None:
 
 
 def plain_model(model: keras.Model) -> keras.Model:
-    """A copy of a functional or sequential `model`, nested ones included, whose batch norm layers are all stock Keras.
+    """A copy of a functional or sequential `model`, nested ones included, with stock batch norm in place of our own.
 
     Names (but that of an unnamed input), configurations and weights are the same. Layers of other classes are copied as
-    they are.
+    they are. A model without a batch norm of ours is returned itself.
     """
+    if not any(_is_our_batch_norm(layer) for layer in all_layers(model)):
+        return model
     copy = keras.models.clone_model(model, clone_function=_plain_layer, recursive=True)
-    assert [v.path for v in copy.weights] == [v.path for v in model.weights], "the copy has other variables"
     copy.set_weights(model.get_weights())
     return copy
 
 
 def _plain_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-    is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
-    layer_class = keras.layers.BatchNormalization if is_batch_norm else type(layer)
+    if isinstance(layer, keras.layers.Lambda):  # Keras makes none anew unless told that its code may run
+        return layer
+    layer_class = keras.layers.BatchNormalization if _is_our_batch_norm(layer) else type(layer)
     return layer_class.from_config(layer.get_config())
+
+
+def _is_our_batch_norm(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization) and is_ours(type(layer))

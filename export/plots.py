@@ -1,8 +1,7 @@
 """Pictures of a run as PNG files: the search, the ratio of each layer, the training.
 
-Each function writes one file, replaced as a whole; every title holds the data title, so that a picture of the embedded
-set is never taken for one of CIFAR-10. Colours are those of Okabe and Ito (2008), which colour-blind people can tell
-apart; shapes say the same as colours.
+Each function writes one file; every title holds the data title, so that a picture of the embedded set is never taken
+for one of CIFAR-10.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,24 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from utils.run_dir import write_atomically
+from export.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    legend_above,
+    new_figure,
+    save_figure,
+    say_no_data,
+    style_axes,
+)
 
-DPI = 120
-BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
-PURPLE, SKY, GREY, LIGHT_GREY = "#cc79a7", "#56b4e9", "#8c8c8c", "#d9d9d9"
 AGENT = "agent"
 LABEL_GAP = 0.045  # least distance of two labels at the right of the search plot, as a share of its height
 
@@ -38,15 +47,15 @@ def plot_search(
         finalists: "index" (of the roll-out it was), "reward" (when re-solved) and "merit" of each; most merit
             is chosen.
     """
-    figure = _figure(9.5, 5.6, f"Search for pruning ratios: {data_title}")
+    figure = new_figure(9.5, 5.6, f"Search for pruning ratios: {data_title}")
     axes = figure.subplots()
     axes.set_xlabel("roll-out")
     axes.set_ylabel("reward")
     if records:
         _draw_search(axes, records, finalists)
     else:
-        _say_no_data(axes, "no roll-outs")
-    _save(figure, path)
+        say_no_data(axes, "no roll-outs")
+    save_figure(figure, path)
 
 
 def plot_ratios(layers: Sequence[Mapping[str, Any]], path: str | Path, data_title: str) -> None:
@@ -55,38 +64,41 @@ def plot_ratios(layers: Sequence[Mapping[str, Any]], path: str | Path, data_titl
     Args:
         layers: rows of `report.json`: "path", "parameters", "target_ratio" (None: the weights decide), "sparsity".
     """
-    figure = _figure(max(7.5, 2.0 + 0.26 * len(layers)), 6.8, f"Pruning ratio of each layer: {data_title}")
+    figure = new_figure(max(7.5, 2.0 + 0.26 * len(layers)), 6.8, f"Pruning ratio of each layer: {data_title}")
     ratio_axes, size_axes = figure.subplots(2, sharex=True, height_ratios=(3, 2))
     ratio_axes.set_ylabel("weights removed")
     size_axes.set_ylabel("parameters")
     if layers:
         _draw_ratios(ratio_axes, size_axes, layers)
     else:
-        _say_no_data(ratio_axes, "no prunable layers")
-    _save(figure, path)
+        say_no_data(ratio_axes, "no prunable layers")
+    save_figure(figure, path)
 
 
-def plot_training(history: Sequence[Mapping[str, Any]], path: str | Path, data_title: str) -> None:
+def plot_training(
+    history: Sequence[Mapping[str, Any]], path: str | Path, data_title: str, metric: str = "accuracy"
+) -> None:
     """Writes accuracy, loss, sparsity (where any is above 0) and learning rate over training iterations, in panels.
 
     Args:
         history: "step", "loss", "accuracy" (running, of training batches), "sparsity", "learning_rate" of each record,
             and "validation_accuracy" of some.
+        metric: what accuracy is called.
     """
     has_sparsity = any(record["sparsity"] for record in history)
     names = ["accuracy", "loss", *(["sparsity"] if has_sparsity else []), "learning rate"]
-    figure = _figure(9.0, 1.6 + 1.7 * len(names), f"Training: {data_title}")
+    figure = new_figure(9.0, 1.6 + 1.7 * len(names), f"Training: {data_title}")
     panels = dict(zip(names, figure.subplots(len(names), sharex=True), strict=True))
     panels["learning rate"].set_xlabel("iteration")
     for name, axes in panels.items():
-        axes.set_ylabel(name)
-        _style(axes)
+        axes.set_ylabel(metric if name == "accuracy" else name)
+        style_axes(axes)
     if history:
         _draw_training(panels, history)
     else:
-        _say_no_data(panels["accuracy"], "no iterations")
+        say_no_data(panels["accuracy"], "no iterations")
     figure.align_ylabels()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -140,8 +152,8 @@ def _draw_search(axes: Axes, records: Sequence[Mapping[str, Any]], finalists: Se
         label = f"chosen ({winner['reward']:.3f})"
         _scatter(axes, [winner], color=VERMILION, marker="*", s=200, edgecolor="white", label=label, zorder=6)
     _draw_baselines(axes, baselines, last)
-    _legend_above(axes)
-    _style(axes)
+    legend_above(axes)
+    style_axes(axes)
 
 
 def _reward_limits(records: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
@@ -196,8 +208,8 @@ def _draw_ratios(ratio_axes: Axes, size_axes: Axes, layers: Sequence[Mapping[str
     size_axes.set_xticks(places, [layer["path"].removesuffix("/kernel") for layer in layers], rotation=90, fontsize=8)
     size_axes.set_xlim(-0.7, len(layers) - 0.3)
     for axes in (ratio_axes, size_axes):
-        _legend_above(axes)
-        _style(axes)
+        legend_above(axes)
+        style_axes(axes)
 
 
 def _draw_training(panels: Mapping[str, Axes], history: Sequence[Mapping[str, Any]]) -> None:
@@ -223,7 +235,7 @@ def _draw_training(panels: Mapping[str, Axes], history: Sequence[Mapping[str, An
             markersize=5,
             label=f"validation (last {values[-1]:.3f})",
         )
-    _legend_above(panels["accuracy"])
+    legend_above(panels["accuracy"])
     if "sparsity" in panels:
         panels["sparsity"].set_ylim(0, 1.02)
         panels["sparsity"].yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -233,30 +245,3 @@ def _draw_training(panels: Mapping[str, Axes], history: Sequence[Mapping[str, An
 def _scatter(axes: Axes, records: Sequence[Mapping[str, Any]], **style: Any) -> None:
     if records:
         axes.scatter([r["index"] for r in records], [r["reward"] for r in records], **style)
-
-
-def _figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure of `width` by `height` inches; a long title makes it wider rather than being cut."""
-    figure = Figure(figsize=(max(width, 0.5 + 0.1 * len(title)), height), dpi=DPI, layout="constrained")
-    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=12)
-    return figure
-
-
-def _legend_above(axes: Axes) -> None:
-    """A legend in one row above the axes, where it cannot cover data."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=8, fontsize=9, frameon=False, columnspacing=1.4)
-
-
-def _say_no_data(axes: Axes, text: str) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=14, color=GREY)
-
-
-def _style(axes: Axes) -> None:
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    write_atomically(Path(path), lambda temporary: figure.savefig(temporary, format="png"))

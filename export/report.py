@@ -3,9 +3,9 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from rich.console import Console
@@ -53,21 +53,38 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a whole report: {error}") from error
 
 
+class _Quality(NamedTuple):
+    """How this report shows what it calls accuracy: in percent, or by another name and as a plain number."""
+
+    name: str
+    value: Callable[[float], str]
+    change: Callable[[float, float], str]
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> "_Quality":
+        name = report.get("metric", "accuracy")
+        if name == "accuracy":
+            return cls(name, _percent, _points)
+        return cls(name, "{:.4f}".format, lambda before, after: f"{after - before:+.4f}")
+
+
 def summary_sentence(report: Mapping[str, Any]) -> str:
     """The run in one sentence: what was removed, what it cost, what was gained, how long it took."""
     report = complete_report(report)
     dense, compressed, sizes = report["dense"], report["compressed"], report["sizes"]
     took = duration(sum(stage["seconds"] for stage in report["stages"]))
+    quality = _Quality.of(report)
     subject = f"{report['model']} on {report['data_title']}"
     if compressed is None:
         return (
-            f"{subject}: test accuracy {_percent(dense['accuracy'])}, "
+            f"{subject}: test {quality.name} {quality.value(dense['accuracy'])}, "
             f"{_kilobytes(sizes['dense_bytes'])} ({_kilobytes(sizes['gzip_bytes'])} gzipped), in {took}."
         )
     return (
         f"{subject}: {_percent(compressed['sparsity'])} of the prunable weights removed{_saved_flops(report)}; "
-        f"test accuracy {_percent(dense['accuracy'])} before and {_percent(compressed['accuracy'])} after "
-        f"({_points(dense['accuracy'], compressed['accuracy'])}); "
+        f"test {quality.name} {quality.value(dense['accuracy'])} before and "
+        f"{quality.value(compressed['accuracy'])} after "
+        f"({quality.change(dense['accuracy'], compressed['accuracy'])}); "
         f"{_kilobytes(sizes['dense_bytes'])} became {_kilobytes(sizes['gzip_bytes'])} gzipped, in {took}."
     )
 
@@ -125,8 +142,9 @@ def _print_tables(console: Console, report: Mapping[str, Any]) -> None:
             "they cannot be compared with figures published for CIFAR-10.",
             style="bold yellow",
         )
-    layer_tables = [_layer_table(report)] if report["layers"] else []
-    for table in (*layer_tables, _result_table(report), _size_table(report), _time_table(report)):
+    tables = [_layer_table(report)] if report["layers"] else []
+    tables += [_round_table(report)] if report.get("rounds") else []
+    for table in (*tables, _result_table(report), _size_table(report), _time_table(report)):
         console.print()
         console.print(table)
     for line in _cost_lines(report):
@@ -175,15 +193,28 @@ def _total(layers: Sequence[LayerRow]) -> LayerRow:
     )
 
 
+def _round_table(report: Report) -> Table:
+    quality, dense = _Quality.of(report), report["dense"]["accuracy"]
+    table = _table("Rounds", ["Round", "Removed", f"Test {quality.name}", "Change", "Validation", "Wall time"])
+    for row in report["rounds"]:
+        tested = quality.value(row["accuracy"]), quality.change(dense, row["accuracy"]) if row["round"] else ""
+        name = str(row["round"]) if row["round"] else "0 (dense)"
+        measured = _percent(row["sparsity"]), *tested, quality.value(row["validation_accuracy"])
+        table.add_row(name, *measured, duration(row["seconds"]))
+    return table
+
+
 def _result_table(report: Report) -> Table:
-    dense, compressed = report["dense"]["accuracy"], report["compressed"]
+    dense, compressed, quality = report["dense"]["accuracy"], report["compressed"], _Quality.of(report)
     if compressed is None:
         table = _table("Result", ["", "Dense"])
-        table.add_row("Test accuracy", _percent(dense))
+        table.add_row(f"Test {quality.name}", quality.value(dense))
         return table
     table = _table("Result", ["", "Before (dense)", "After", "Change"])
     accuracy = compressed["accuracy"]
-    table.add_row("Test accuracy", _percent(dense), _percent(accuracy), _points(dense, accuracy))
+    table.add_row(
+        f"Test {quality.name}", quality.value(dense), quality.value(accuracy), quality.change(dense, accuracy)
+    )
     table.add_row("Sparsity of prunable weights", _percent(0.0), _percent(compressed["sparsity"]), "")
     return table
 

@@ -5,7 +5,10 @@ from typing import Any, NotRequired, TypedDict
 
 
 class DenseResult(TypedDict):
-    """The dense network; `accuracy` is a fraction of the test set, `flops` of its prunable kernels for an image."""
+    """The dense network; `accuracy` is a fraction of the test set, `flops` of its prunable kernels for an image.
+
+    Where the report has a `metric`, every `accuracy` is the mean of that instead.
+    """
 
     accuracy: float
     parameters: NotRequired[int]
@@ -53,6 +56,16 @@ class TrainingResult(TypedDict):
     images_per_second: float
 
 
+class RoundRow(TypedDict):
+    """A round of the lottery ticket, 0 the dense training; `sparsity` is the share of all prunable weights removed."""
+
+    round: int
+    sparsity: float
+    accuracy: float
+    validation_accuracy: float
+    seconds: float
+
+
 class Sizes(TypedDict):
     """Bytes of the compressed network, as `export.sizes.model_sizes` counts them; more keys may follow."""
 
@@ -84,7 +97,9 @@ class Report(TypedDict):
     training: TrainingResult | None
     sizes: Sizes
     stages: list[Stage]
+    rounds: NotRequired[list[RoundRow]]
     notes: NotRequired[list[str]]
+    metric: NotRequired[str]  # what is called accuracy here, where it is none
 
 
 PARTS = {
@@ -94,7 +109,7 @@ PARTS = {
     "training": TrainingResult,
     "sizes": Sizes,
 }
-LIST_PARTS = {"layers": LayerRow, "stages": Stage}
+LIST_PARTS = {"layers": LayerRow, "stages": Stage, "rounds": RoundRow}
 ABSENT_PARTS = {"compressed": None, "search": None, "training": None, "layers": []}
 
 

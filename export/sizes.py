@@ -9,17 +9,20 @@ import keras
 import numpy as np
 
 from utils.errors import InputError
+from utils.keras_layers import all_layers
 
 BYTES_PER_WEIGHT = 4
 GZIP_LEVEL = 6
 GZIP_FORMAT = 31  # zlib's number for a gzip header, which it writes with modification time 0
-KERNEL_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+KERNEL_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)  # what a schedule can prune
+KERNEL_ATTRIBUTES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel")  # of any layer
 
 
 def model_sizes(model: keras.Model) -> dict[str, int]:
     """Bytes of the weights of `model` in three forms, all with 32-bit floats, and how many of them are not zero.
 
-    With n_k weights, of which z_k are not zero, in kernel k, and m weights in the other variables (biases, batch norm):
+    With n_k weights, of which z_k are not zero, in kernel k (of a layer of any class, recurrent cells included), and m
+    weights in the other variables (biases, batch norm, embeddings):
 
         dense_bytes  = 4 * (sum n_k + m)
         sparse_bytes = sum (ceil(n_k / 8) + 4 * z_k) + 4 * m    (a bitmap and the values that are not zero)
@@ -28,7 +31,7 @@ def model_sizes(model: keras.Model) -> dict[str, int]:
     Returns:
         dense_bytes, sparse_bytes, gzip_bytes, weights, nonzero_weights, kernel_weights, nonzero_kernel_weights.
     """
-    kernels = kernel_layers(model)
+    kernels = _all_kernels(model)
     counts = dict.fromkeys(("weights", "nonzero_weights", "kernel_weights", "nonzero_kernel_weights"), 0)
     sparse_bytes = gzip_bytes = 0
     compressor = zlib.compressobj(GZIP_LEVEL, wbits=GZIP_FORMAT)
@@ -37,7 +40,7 @@ def model_sizes(model: keras.Model) -> dict[str, int]:
         nonzero = int(np.count_nonzero(values))
         counts["weights"] += values.size
         counts["nonzero_weights"] += nonzero
-        if variable.path in kernels:
+        if id(variable) in kernels:
             counts["kernel_weights"] += values.size
             counts["nonzero_kernel_weights"] += nonzero
             sparse_bytes += math.ceil(values.size / 8) + BYTES_PER_WEIGHT * nonzero
@@ -50,7 +53,10 @@ def model_sizes(model: keras.Model) -> dict[str, int]:
 
 
 def kernel_table(
-    model: keras.Model, prunable_paths: Sequence[str], target_ratios: Mapping[str, float | None]
+    model: keras.Model,
+    prunable_paths: Sequence[str],
+    target_ratios: Mapping[str, float | None],
+    places: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each kernel of `prunable_paths`, in that order, as `report.json` holds them.
 
@@ -59,13 +65,13 @@ def kernel_table(
 
         flops_dense = 2 * n * places,    flops_sparse = 2 * (weights that are not zero) * places,
 
-    which holds for strided, grouped and depthwise convolutions too. A layer that is called at several places of the
-    network counts once.
+    which holds for strided, grouped and depthwise convolutions too.
 
     Args:
         model: a functional or sequential model.
         prunable_paths: variable paths such as "layer1.0.conv1/kernel".
         target_ratios: path -> fraction to remove; None where the weights decide, 0 where a path is missing.
+        places: path -> places of all calls of its layer together; None: those of a layer's first call.
 
     Raises:
         InputError: a path that is no kernel of the model, or a layer whose output has no fixed size.
@@ -74,12 +80,20 @@ def kernel_table(
     unknown = [path for path in prunable_paths if path not in layers]
     if unknown:
         raise InputError(f"Prunable kernels must be among {', '.join(layers)}. Received: {', '.join(unknown)}")
-    return [_kernel_row(path, layers[path], target_ratios.get(path, 0.0)) for path in prunable_paths]
+    if places is None:
+        places = {path: _output_places(layers[path]) for path in prunable_paths}
+    return [_kernel_row(path, layers[path], target_ratios.get(path, 0.0), places[path]) for path in prunable_paths]
 
 
 def kernel_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """Kernel path -> its convolution or dense layer, in the order of the model's layers, nested models included."""
     return {layer.kernel.path: layer for layer in _leaf_layers(model) if isinstance(layer, KERNEL_LAYERS)}
+
+
+def _all_kernels(model: keras.Model) -> set[int]:
+    """The ids of all kernels, whatever the class of their layer and however deep it lies."""
+    values = (getattr(layer, name, None) for layer in all_layers(model) for name in KERNEL_ATTRIBUTES)
+    return {id(value) for value in values if isinstance(value, keras.Variable)}
 
 
 def _leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
@@ -90,10 +104,9 @@ def _leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-def _kernel_row(path: str, layer: keras.layers.Layer, target_ratio: float | None) -> dict[str, Any]:
+def _kernel_row(path: str, layer: keras.layers.Layer, target_ratio: float | None, places: int) -> dict[str, Any]:
     kernel = keras.ops.convert_to_numpy(layer.kernel)
     nonzero = int(np.count_nonzero(kernel))
-    places = _output_places(layer)
     return {
         "path": path,
         "shape": list(kernel.shape),

@@ -4,7 +4,6 @@ from typing import Any
 
 from compressors.graph import prunable_kernels
 from export.keras_model import save_plain_model
-from export.sizes import kernel_table
 from learners.learner import Learner
 
 
@@ -14,7 +13,7 @@ class FullPrecisionLearner(Learner):
     def run(self) -> dict[str, Any]:
         model = self.dense_model()
         save_plain_model(model, self.model_path)
-        layers = kernel_table(model, [kernel.path for kernel in prunable_kernels(model)], {})
+        layers = self.kernel_table(model, [kernel.path for kernel in prunable_kernels(model)], {})
         stage = self.run_dir.stages()["dense"]
         was_trained = "iterations" in stage
         training = {key: stage[key] for key in ("iterations", "seconds", "images_per_second")} if was_trained else None

@@ -5,11 +5,12 @@ import functools
 import platform
 import shutil
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from compressors.graph import prunable_kernels
+from compressors.kernels import find_kernels
+from compressors.places import kernel_places
 from compressors.policies import Policy
 from export.keras_model import save_plain_model
 from export.report import print_report, write_report
-from export.sizes import model_sizes
+from export.sizes import kernel_table, model_sizes
 from export.tensorboard import ScalarLog
 from learners.config import RunConfig
 from learners.training import Evaluation, Monitor, TrainingResult, TrainStep, named_arrays, restore_variables, train
 from nets.model_helper import ModelHelper
-from utils.errors import InputError
+from nets.tasks import ACCURACY
+from utils.errors import InputError, RunError, first_line
+from utils.keras_layers import code_of, has_lambda, make_known
 from utils.run_dir import RunDir, write_atomically
 
 VERSION = "0.1.0"
@@ -52,17 +58,69 @@ class Learner(abc.ABC):
 
     def check(self) -> None:
         """Raises InputError for what can be known to be wrong before any work; the run directory is not yet claimed."""
-        model, given = self.new_model(), self.config.run.save_path
+        given = self.config.run.save_path
         if given and not given.endswith(".keras"):
             raise InputError(f"--save_path must end in .keras. Received: {given!r}")
+        model = self.new_model()
+        self.kernel_table(model, [kernel.path for kernel in prunable_kernels(model)], {})
+        if has_lambda(model) or code_of(model):
+            self._rehearse_saving(model)
         if given and Path(given).exists():
             load_network(Path(given), model)
         if self.config.run.model_http_url:
             _check_url(self.config.run.model_http_url)
 
+    def check_flags(self) -> None:
+        """Raises InputError for flags that do not go with the network; looks at neither network nor data."""
+        options = self.config.run
+        useless = {
+            "--save_path": options.save_path,
+            "--model_http_url": options.model_http_url,
+            "--noenbl_warm_start": not options.warm_start,
+        }
+        given = useless if self.helper.has_trained_weights else {}
+        for name in (name for name, value in given.items() if value):
+            raise InputError(
+                f"{name} must be left out: the dense network is {self.helper.weights_source}, "
+                f"which is trained already. Received: {given[name]}"
+            )
+
+    def _rehearse_saving(self, model: keras.Model) -> None:
+        """Classes of the user's own are saved and read back once now, rather than found wanting at the run's end."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "model.keras"
+            try:
+                save_plain_model(model, path)
+                load_network(path, model)
+            except RunError:
+                raise
+            except Exception as error:  # whatever the user's own classes raise
+                raise InputError(
+                    f"the network {self.helper.model_name} must be one that Keras saves and reads back; a layer of "
+                    f"your own needs get_config. Received: {type(error).__name__}: {first_line(error)}"
+                ) from error
+
+    def kernel_table(
+        self, model: keras.Model, paths: Sequence[str], ratios: Mapping[str, float | None]
+    ) -> list[dict[str, Any]]:
+        """The report's rows of these kernels, a layer that is called several times with the cost of all its calls."""
+        return kernel_table(model, paths, ratios, kernel_places(model))
+
+    def say_what_stays_dense(self, model: keras.Model) -> None:
+        """Names the layers whose kernels no allocation prunes, where there are any."""
+        pruned = {id(kernel) for kernel in prunable_kernels(model)}
+        names = [
+            f"{layer.nested_name} ({layer.op_type})"
+            for layer in find_kernels(model).layers
+            if not layer.is_opt_in and not pruned.issuperset(map(id, layer.kernels.values()))
+        ]
+        if names:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            self.say(f"stay dense: {', '.join(names[:8])}{more}")
+
     def identity(self) -> dict[str, Any]:
         """What the result depends on beside the flags: such as the content of a file."""
-        return {}
+        return dict(self.helper.identity())
 
     def evaluate(self) -> dict[str, float]:
         """Accuracy and loss on the test set of the model at `--save_path_eval`, by default the run's result."""
@@ -78,11 +136,13 @@ class Learner(abc.ABC):
         """
         keras.backend.clear_session(free_memory=False)
         keras.utils.set_random_seed(self.config.run.seed)
-        return self.helper.build_model()
+        model = self.helper.build_model()
+        make_known(model)
+        return model
 
     def test(self, model: keras.Model) -> dict[str, float]:
         """Accuracy and loss on the whole test set."""
-        return Evaluation(model, self._test_batches, self.helper.loss)()
+        return Evaluation(model, self._test_batches, self.helper.loss, quality=self.helper.quality)()
 
     def say(self, line: str) -> None:
         """Tells the user, unless `--quiet`."""
@@ -97,30 +157,50 @@ class Learner(abc.ABC):
         if "dense" in self.run_dir.stages():
             load_network(kept, model)
             return model
-        given = Path(self.config.run.save_path) if self.config.run.save_path else None
         training: dict[str, Any] = {}
-        if given is not None and given.exists():
-            source = str(given)
-            load_network(given, model)
-        elif self.config.run.model_http_url:
-            source = self.model_url(self.helper.model_name)
-            fetched = download(source, self.run_dir.file("dense", "download.keras"))
-            try:
-                load_network(fetched, model)
-            finally:
-                fetched.unlink()
-        else:
+        source = self.take_dense(model)
+        if source is None:
             source = "trained"
-            result = self.train_stage("dense", model, Policy(), self.optimizer(), title="dense training")
-            training = training_summary(result)
+            result = self.train_dense(model)
+            training = training_summary(result) | {"validation_accuracy": result.history[-1]["validation_accuracy"]}
         save_plain_model(model, kept)
-        if given is not None and not given.exists():
+        given = Path(self.config.run.save_path)
+        if self.config.run.save_path and not given.exists():
             write_atomically(given, lambda temporary: shutil.copyfile(kept, temporary))
         tested = self.test(model)
         seconds = training["seconds"] if training else time.perf_counter() - started
         self.run_dir.finish_stage("dense", seconds, {"source": source, **tested, **training})
-        self.say(f"dense network ({source}): test accuracy {tested['accuracy']:.4f}")
+        self.say_dense(source, tested)
         return model
+
+    def say_dense(self, source: str, tested: Mapping[str, float]) -> None:
+        """Tells how good the dense network is, and what may be wrong where it is not."""
+        self.say(f"dense network ({source}): test {self.helper.metric_name} {tested['accuracy']:.4f}")
+        advice = self.helper.advice(tested)
+        if advice:
+            self.say(f"warning: {advice}")
+
+    def take_dense(self, model: keras.Model) -> str | None:
+        """Gives `model` the weights of a dense network trained elsewhere: its source, or None where none is given."""
+        if self.helper.has_trained_weights:
+            return self.helper.weights_source
+        given = Path(self.config.run.save_path)
+        if self.config.run.save_path and given.exists():
+            load_network(given, model)
+            return str(given)
+        if not self.config.run.model_http_url:
+            return None
+        source = self.model_url(self.helper.model_name)
+        fetched = download(source, self.run_dir.file("dense", "download.keras"))
+        try:
+            load_network(fetched, model)
+        finally:
+            fetched.unlink()
+        return source
+
+    def train_dense(self, model: keras.Model) -> TrainingResult:
+        """The stage "dense" where the network is not given."""
+        return self.train_stage("dense", model, Policy(), self.optimizer(), title="dense training")
 
     def model_url(self, network: str) -> str:
         """`--model_http_url` itself where it names a file, else that of the network below it."""
@@ -128,8 +208,8 @@ class Learner(abc.ABC):
         return url if url.endswith(".keras") else f"{url.rstrip('/')}/{network}_at_{self.helper.dataset_name}.keras"
 
     def optimizer(self) -> keras.Optimizer:
-        """SGD with momentum; the training loop sets the rate."""
-        return keras.optimizers.SGD(0.0, momentum=self.config.net.training.momentum)
+        """A new optimizer of the network's recipe; the training loop sets the rate."""
+        return self.helper.optimizer()
 
     def learning_rates(self) -> np.ndarray:
         """The recipe's learning rate at each step of a full training."""
@@ -146,7 +226,25 @@ class Learner(abc.ABC):
         learning_rates: np.ndarray | None = None,
     ) -> TrainingResult:
         """A full training with checkpoints in `<run_dir>/<name>`, TensorBoard scalars and a plot."""
-        step = TrainStep(model, optimizer, self.helper.loss, policy, self.config.net.training.weight_decay)
+        step = self.train_step(model, policy, optimizer)
+        return self.run_training(name, step, policy, title=title, learning_rates=learning_rates)
+
+    def train_step(self, model: keras.Model, policy: Policy, optimizer: keras.Optimizer) -> TrainStep:
+        """A step of every training of this run."""
+        decay = self.config.net.training.weight_decay
+        return TrainStep(model, optimizer, self.helper.loss, policy, decay, self.helper.quality)
+
+    def run_training(
+        self,
+        name: str,
+        step: TrainStep,
+        policy: Policy,
+        *,
+        title: str,
+        learning_rates: np.ndarray | None = None,
+        first_step: int = 0,
+    ) -> TrainingResult:
+        """`train_stage` with a step that was made, and perhaps compiled, before; it may begin after the first step."""
         options = self.config.run
         with ScalarLog(Path(options.log_dir or self.run_dir.path / "tensorboard") / name) as log:
             result = train(
@@ -158,17 +256,26 @@ class Learner(abc.ABC):
                 Monitor(
                     options.summary_interval,
                     options.save_interval,
-                    on_row=lambda row: log.log(int(row["step"]), {k: v for k, v in row.items() if k != "step"}),
+                    on_row=lambda row: log.log(int(row["step"]), self._scalars(row)),
                     quiet=options.quiet,
+                    metric_name=self.helper.metric_name,
                 ),
                 title=title,
                 steps_per_epoch=self.helper.steps_per_epoch,
-                validation=Evaluation(model, self.helper.validation_batches(), self.helper.loss),
+                validation=Evaluation(
+                    step.model, self.helper.validation_batches(), self.helper.loss, quality=self.helper.quality
+                ),
+                first_step=first_step,
             )
         from export.plots import plot_training  # loads Matplotlib, which a dry run need not wait for
 
-        plot_training(result.history, self.run_dir.file("plots", f"training_{name}.png"), self.data_title)
+        path = self.run_dir.file("plots", f"training_{name}.png")
+        plot_training(result.history, path, self.data_title, self.helper.metric_name)
         return result
+
+    def _scalars(self, row: Mapping[str, float]) -> dict[str, float]:
+        """A row of a training's history as TensorBoard is to show it."""
+        return {key.replace("accuracy", self.helper.metric_name): row[key] for key in row if key != "step"}
 
     @property
     def data_title(self) -> str:
@@ -184,6 +291,7 @@ class Learner(abc.ABC):
             "data_title": self.data_title,
             "learner": self.config.run.learner,
             "seed": self.config.run.seed,
+            **({} if self.helper.metric_name == ACCURACY else {"metric": self.helper.metric_name}),
             "versions": versions(),
             "dense": {"accuracy": stages["dense"]["accuracy"], "source": stages["dense"]["source"]},
             "sizes": model_sizes(model),
@@ -222,11 +330,23 @@ def load_network(path: Path, model: keras.Model) -> None:
     Raises:
         InputError: there is no such file, it is none of Keras', or it holds another network.
     """
-    restore_variables(model.variables, named_arrays(read_model(path).variables), str(path))
+    loaded = read_model(path, like=model)
+    arrays = named_arrays(loaded.weights)
+    # In a model within the model, Keras has "block/conv/kernel" or "conv/kernel" depending on how that was made.
+    if [_short_path(variable) for variable in loaded.weights] == [_short_path(variable) for variable in model.weights]:
+        arrays = {mine.path: np.asarray(kept.value) for mine, kept in zip(model.weights, loaded.weights, strict=True)}
+    restore_variables(model.weights, arrays, str(path))
 
 
-def read_model(path: Path) -> keras.Model:
+def _short_path(variable: keras.Variable) -> tuple[Any, ...]:
+    return (*variable.path.split("/")[-2:], *variable.shape)
+
+
+def read_model(path: Path, like: keras.Model | None = None) -> keras.Model:
     """The network of a `.keras` file.
+
+    Args:
+        like: a network that was loaded before; if that has Lambda layers, those of the file may run too.
 
     Raises:
         InputError: there is no such file, or it is none of Keras'.
@@ -236,10 +356,9 @@ def read_model(path: Path) -> keras.Model:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} cannot be read as a .keras model: it is no zip archive, or not a whole one")
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, compile=False, safe_mode=like is None or not has_lambda(like))
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be read as a .keras model: {first}") from error
+        raise InputError(f"{path} cannot be read as a .keras model: {first_line(error)}") from error
 
 
 def _check_url(url: str) -> None:

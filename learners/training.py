@@ -10,11 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from compressors.policies import Batch, Policy, Replacement
+from nets.tasks import ACCURACY, is_largest_right
 from utils.errors import InputError, RunError
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
 
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels, outputs -> the batch's mean
+Quality = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels, outputs -> of each example [B]
 
 
 class TrainStep:
@@ -25,9 +27,15 @@ class TrainStep:
     """
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.Optimizer, loss: Loss, policy: Policy, weight_decay: float = 0.0
+        self,
+        model: keras.Model,
+        optimizer: keras.Optimizer,
+        loss: Loss,
+        policy: Policy,
+        weight_decay: float = 0.0,
+        quality: Quality = is_largest_right,
     ):
-        self._loss, self._policy, self._weight_decay = loss, policy, weight_decay
+        self._loss, self._policy, self._weight_decay, self._quality = loss, policy, weight_decay, quality
         self.trace_count = 0
         self.adopt(Replacement(model, optimizer))
 
@@ -39,26 +47,26 @@ class TrainStep:
             self.optimizer.build(self.model.trainable_variables)
         self._compiled: Any = None
 
-    def run(self, iterator: Any, rates: np.ndarray, first_step: int = 0) -> tuple[np.ndarray, int]:
-        """Losses of the steps `[n]`, and how many of their images were classified right."""
+    def run(self, iterator: Any, rates: np.ndarray, first_step: int = 0) -> tuple[np.ndarray, float]:
+        """Losses of the steps `[n]`, and the sum of their examples' quality (how many were classified right)."""
         if self._compiled is None:
             numbers = (tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64))
             specs = (tf.data.IteratorSpec(iterator.element_spec), *numbers)
             self._compiled = tf.function(self._run, input_signature=specs)
-        losses, correct = self._compiled(iterator, tf.constant(rates, tf.float32), tf.constant(first_step, tf.int64))
-        return losses.numpy(), int(correct)
+        losses, quality = self._compiled(iterator, tf.constant(rates, tf.float32), tf.constant(first_step, tf.int64))
+        return losses.numpy(), float(quality)
 
     def _run(self, iterator, rates, first_step):
         self.trace_count += 1
         step = tf.autograph.experimental.do_not_convert(self._step)  # only this loop is Python to be converted
         count = tf.size(rates)
         losses = tf.TensorArray(tf.float32, count)
-        correct = tf.zeros([], tf.int64)
+        quality = tf.zeros([], tf.float64)
         for index in tf.range(count):
-            loss, right = step(next(iterator), rates[index], first_step + tf.cast(index, tf.int64))
+            loss, of_step = step(next(iterator), rates[index], first_step + tf.cast(index, tf.int64))
             losses = losses.write(index, loss)
-            correct += right
-        return losses.stack(), correct
+            quality += of_step
+        return losses.stack(), quality
 
     def _step(self, batch, rate, step):
         images, labels = batch
@@ -74,8 +82,7 @@ class TrainStep:
         self.optimizer.learning_rate.assign(rate)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._policy.after_update()
-        predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)
-        return loss, tf.math.count_nonzero(tf.equal(predicted, labels))
+        return loss, _exact_sum(self._quality(labels, logits))
 
     def _decay(self, gradient, variable):
         decay = self._policy.weight_decay(variable, self._weight_decay if id(variable) in self._decayed else 0.0)
@@ -86,35 +93,42 @@ class Evaluation:
     """`evaluation()`: accuracy and mean loss of a model over a data set, exact to the last odd batch; compiled once.
 
     Args:
+        quality: its mean is the accuracy.
         in_memory: keep the batches as tensors. For a set that is evaluated again and again: reading it through tf.data
             took as long as evaluating it.
     """
 
-    def __init__(self, model: keras.Model, batches: tf.data.Dataset, loss: Loss, in_memory: bool = False):
+    def __init__(
+        self,
+        model: keras.Model,
+        batches: tf.data.Dataset,
+        loss: Loss,
+        in_memory: bool = False,
+        quality: Quality = is_largest_right,
+    ):
         def sums(images, labels):
             logits = self._model(images, training=False)
-            predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)
-            count = tf.size(labels, tf.int64)
+            count = tf.shape(labels, tf.int64)[0]
             loss_sum = loss(labels, logits) * tf.cast(count, tf.float32)
-            return tf.math.count_nonzero(tf.equal(predicted, labels)), count, loss_sum
+            return _exact_sum(quality(labels, logits)), count, loss_sum
 
         def over_dataset():
-            totals = tf.zeros([], tf.int64), tf.zeros([], tf.int64), tf.zeros([])
+            totals = tf.zeros([], tf.float64), tf.zeros([], tf.int64), tf.zeros([])
             for images, labels in batches:
                 totals = tuple(total + part for total, part in zip(totals, sums(images, labels), strict=True))
             return totals
 
         def over_tensors():
-            totals = sums(*odd)
-            for index in tf.range(tf.shape(labels)[0]):
-                parts = sums(images[index], labels[index])
+            totals = tf.zeros([], tf.float64), tf.zeros([], tf.int64), tf.zeros([])
+            for first in tf.range(0, tf.shape(labels)[0], size):
+                parts = sums(images[first : first + size], labels[first : first + size])
                 totals = tuple(total + part for total, part in zip(totals, parts, strict=True))
             return totals
 
         if in_memory:
-            *whole, odd = batches
-            images, labels = (tf.stack([batch[part] for batch in whole or [odd]]) for part in (0, 1))
-            images, labels = images[: len(whole)], labels[: len(whole)]
+            batches = list(batches)
+            images, labels = (tf.concat([batch[part] for batch in batches], 0) for part in (0, 1))
+            size = len(batches[0][0])
         self._sums_over_all = over_tensors if in_memory else over_dataset
         self.use(model)
 
@@ -123,8 +137,13 @@ class Evaluation:
         self._model, self._run = model, tf.function(self._sums_over_all)
 
     def __call__(self) -> dict[str, float]:
-        right, total, loss_sum = (value.numpy() for value in self._run())
-        return {"accuracy": float(right / total), "loss": float(loss_sum / total)}
+        quality_sum, total, loss_sum = (value.numpy() for value in self._run())
+        return {"accuracy": float(quality_sum / total), "loss": float(loss_sum / total)}
+
+
+def _exact_sum(quality: tf.Tensor) -> tf.Tensor:
+    """The sum of a batch in double precision, where counts of right ones are exact however many there are."""
+    return tf.reduce_sum(tf.cast(quality, tf.float64))
 
 
 class TrainingResult(NamedTuple):
@@ -144,6 +163,7 @@ class Monitor(NamedTuple):
     save_interval: int
     on_row: Callable[[Mapping[str, float]], None] = lambda row: None
     quiet: bool = False
+    metric_name: str = ACCURACY  # what the progress line calls the mean quality
 
 
 def train(
@@ -157,19 +177,21 @@ def train(
     title: str,
     steps_per_epoch: int,
     validation: Evaluation | None = None,
+    first_step: int = 0,
 ) -> TrainingResult:
-    """Trains for `len(learning_rates)` steps, from the last checkpoint if there is one; `step.model` is the result.
+    """Trains up to step `len(learning_rates)`, from the last checkpoint if there is one; `step.model` is the result.
 
     Args:
         batches: start step -> endless batches; batch t must depend on t alone.
         learning_rates: `[steps]`, the recipe's.
         validation: evaluated after every epoch, for the curves and for policies that look at them.
+        first_step: where a training without a checkpoint begins; rates and batches are those of the steps from there.
 
     Raises:
         RunError: the loss is not finite; the last good checkpoint stays.
     """
     total = len(learning_rates)
-    progress = _Position.resume(checkpoint, step, policy)
+    progress = _Position.resume(checkpoint, step, policy) or _Position(first_step)
     if validation is not None:
         validation.use(step.model)
     iterator = iter(batches(progress.step))
@@ -183,10 +205,10 @@ def train(
                 policy.on_batch_begin(begin)
             end = _next_stop(begin, total, monitor, steps_per_epoch, policy.next_update(begin + 1))
             rates = policy.learning_rates(learning_rates[begin:end])
-            losses, correct = step.run(iterator, rates, begin)
+            losses, quality = step.run(iterator, rates, begin)
             progress.step_seconds.append((time.perf_counter() - started) / (end - begin))
             _check_finite(losses, begin, rates, checkpoint)
-            progress.add(end, losses, correct, batch_size)
+            progress.add(end, losses, quality, batch_size)
             is_epoch_end = end % steps_per_epoch == 0 or end == total
             validated = {}
             if is_epoch_end and validation is not None:
@@ -196,15 +218,26 @@ def train(
                 row = progress.row(rates[-1], policy.sparsity()) | validated
                 progress.history.append(row)
                 monitor.on_row(row)
-                bar.update(end, loss=row["loss"], accuracy=row["accuracy"])
+                bar.update(end, **{"loss": row["loss"], monitor.metric_name: row["accuracy"]})
             if is_epoch_end:
                 policy.on_epoch_end((end - 1) // steps_per_epoch, {"loss": float(losses.mean()), **validated})
                 _adopt(policy.replacement(), step, validation)
             progress.seconds += time.perf_counter() - started
             if end % monitor.save_interval == 0 or end == total:
                 progress.save(checkpoint, step, policy)
-    rate = total * batch_size / progress.seconds
-    return TrainingResult(progress.history, progress.seconds, total, rate, float(np.median(progress.step_seconds)))
+    iterations = total - first_step
+    rate = iterations * batch_size / progress.seconds
+    return TrainingResult(progress.history, progress.seconds, iterations, rate, float(np.median(progress.step_seconds)))
+
+
+def restore_training(checkpoint: Path, step: TrainStep, policy: Policy) -> None:
+    """Puts network, optimizer and policy where a training had them at its last checkpoint.
+
+    Raises:
+        RunError: there is no checkpoint.
+    """
+    if _Position.resume(checkpoint, step, policy) is None:
+        raise RunError(f"there is no checkpoint {checkpoint}, which the run needs; --overwrite starts anew")
 
 
 def _adopt(network: Replacement | None, step: TrainStep, validation: Evaluation | None) -> None:
@@ -217,15 +250,16 @@ def _adopt(network: Replacement | None, step: TrainStep, validation: Evaluation 
 class _Position:
     """Where a training stands: step, curves, and the sums since the last row."""
 
-    def __init__(self, step=0, seconds=0.0, history=(), loss_sum=0.0, correct=0, images=0, steps=0, step_seconds=()):
+    def __init__(self, step=0, seconds=0.0, history=(), loss_sum=0.0, quality=0.0, images=0, steps=0, step_seconds=()):
         self.step, self.seconds, self.history, self.step_seconds = step, seconds, list(history), list(step_seconds)
-        self.loss_sum, self.correct, self.images, self.steps = loss_sum, correct, images, steps
+        self.loss_sum, self.quality, self.images, self.steps = loss_sum, quality, images, steps
 
     @classmethod
-    def resume(cls, path: Path, step: TrainStep, policy: Policy) -> "_Position":
+    def resume(cls, path: Path, step: TrainStep, policy: Policy) -> "_Position | None":
+        """Restores everything from the checkpoint; None where there is none."""
         found = read_checkpoint(path)
         if found is None:
-            return cls()
+            return None
         _adopt(policy.restructure(_with_prefix(found.arrays, "policy/")), step, None)
         restore_variables(step.model.variables, _with_prefix(found.arrays, "model/"), str(path))
         for variable, array in zip(step.optimizer.variables, _optimizer_arrays(found.arrays), strict=True):
@@ -242,9 +276,9 @@ class _Position:
         arrays = {prefix + name: array for prefix, group in groups.items() for name, array in group.items()}
         write_checkpoint(path, Checkpoint(arrays, dict(vars(self))))
 
-    def add(self, end: int, losses: np.ndarray, correct: int, batch_size: int) -> None:
+    def add(self, end: int, losses: np.ndarray, quality: float, batch_size: int) -> None:
         self.loss_sum += float(losses.sum(dtype=np.float64))
-        self.correct += correct
+        self.quality += quality
         self.images += len(losses) * batch_size
         self.steps += len(losses)
         self.step = end
@@ -254,11 +288,11 @@ class _Position:
         row = {
             "step": self.step,
             "loss": self.loss_sum / self.steps,
-            "accuracy": self.correct / self.images,
+            "accuracy": self.quality / self.images,
             "sparsity": sparsity,
             "learning_rate": float(rate),
         }
-        self.loss_sum, self.correct, self.images, self.steps = 0.0, 0, 0, 0
+        self.loss_sum, self.quality, self.images, self.steps = 0.0, 0.0, 0, 0
         return row
 
 

@@ -1,9 +1,12 @@
 """Flags of the network and its training recipe."""
 
+import re
 from dataclasses import dataclass, field
 
 from datasets.config import DataConfig, OwnDataConfig
 from utils.flags import flag
+
+FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # module:function, in place of a file
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,19 @@ class TrainingConfig:
     """Training"""
 
     epochs_ratio: float = flag(1.0, "training length, as a share of the recipe's", name="nb_epochs_rat", above=0)
-    initial_learning_rate: float = flag(0.1, "learning rate at --batch_size_norm", name="lrn_rate_init", minimum=0)
+    initial_learning_rate: float = flag(
+        0.1,
+        "learning rate at --batch_size_norm; of own networks 0.001, with --own_optimizer sgd 0.01",
+        name="lrn_rate_init",
+        minimum=0,
+    )
     reference_batch_size: int = flag(
-        128, "the batch size --lrn_rate_init is meant for", name="batch_size_norm", minimum=1
+        128, "the batch size --lrn_rate_init is meant for; of own networks 32", name="batch_size_norm", minimum=1
     )
     momentum: float = flag(0.9, "momentum of SGD", minimum=0, below=1)
-    weight_decay: float = flag(2e-4, "L2 weight decay of kernels and biases", name="loss_w_dcy", minimum=0)
+    weight_decay: float = flag(
+        2e-4, "L2 weight decay of kernels and biases; of own networks 0", name="loss_w_dcy", minimum=0
+    )
 
 
 @dataclass(frozen=True)
@@ -52,3 +62,4 @@ class NetConfig:
     own_model: OwnModelConfig = field(default_factory=OwnModelConfig)
     own_data: OwnDataConfig = field(default_factory=OwnDataConfig)
     seed: int = 0
+    quiet: bool = False

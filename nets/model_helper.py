@@ -2,6 +2,8 @@
 
 import abc
 import functools
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,18 +11,40 @@ import tensorflow as tf
 
 from datasets.images import ImageDataset
 from datasets.pipeline import evaluation_batches, training_batches
-from nets.config import NetConfig
+from nets.config import NetConfig, OwnDataConfig, OwnModelConfig
+from nets.tasks import ACCURACY, is_largest_right
+from utils.errors import InputError
+from utils.flags import flag_fields
 
 
 class ModelHelper(abc.ABC):
-    """An image classifier and its data.
+    """A network and its data; as it stands, a classifier of images.
 
-    A subclass says `build_model`, `load_data`, `num_epochs` and `learning_rate_at`; the rest follows.
+    A subclass says `model_name`, `build_model`, `load_data`, `num_epochs` and `learning_rate_at`; the rest follows. For
+    another task it has its own `loss`, `quality` and `metric_name`.
     """
+
+    metric_name = ACCURACY  # what the mean of `quality` is called; only an accuracy is shown in percent
+    gives_logits = True  # of classes, from which a student network can learn
+    has_trained_weights = False  # whether `build_model` gives a trained network: that is the dense one then
+    weights_source = ""  # where trained weights come from
 
     def __init__(self, config: NetConfig, rank: int = 0, size: int = 1):
         self.config = config
         self.rank, self.size = rank, size
+
+    @classmethod
+    def flag_defaults(cls, config: NetConfig) -> Mapping[str, Any]:
+        """Flag name -> the value that it has for this network where neither command line nor path.conf gives one."""
+        return {}
+
+    @classmethod
+    def check_flags(cls, config: NetConfig, given: Collection[str]) -> None:
+        """Raises InputError where the command line gives a flag that would do nothing here."""
+        own = [*flag_fields(OwnModelConfig), *flag_fields(OwnDataConfig)]
+        for name in own:
+            if name in given:
+                raise InputError(f"--{name} needs nets/own_model_run.py. Received: another net script")
 
     @property
     @abc.abstractmethod
@@ -29,7 +53,10 @@ class ModelHelper(abc.ABC):
 
     @abc.abstractmethod
     def build_model(self) -> keras.Model:
-        """A freshly initialised network; outputs logits `[B, num_classes]`."""
+        """A new network each time, layers named alike: freshly initialised, or trained where `has_trained_weights`.
+
+        Its outputs are what `loss` and `quality` take: here logits `[B, num_classes]`.
+        """
 
     @abc.abstractmethod
     def load_data(self) -> ImageDataset:
@@ -56,7 +83,7 @@ class ModelHelper(abc.ABC):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, likewise."""
+        """Number of classes (or of numbers that a regression gives), likewise."""
         return self.dataset.num_classes
 
     @property
@@ -99,15 +126,31 @@ class ModelHelper(abc.ABC):
         return self._in_order(self.dataset.test)
 
     def calibration_images(self, count: int) -> np.ndarray:
-        """`count` training images `[count, H, W, C]`, normalised, not augmented, drawn with the run's seed."""
+        """`count` training examples `[count, ...]`, normalised, not augmented, drawn with the run's seed."""
         train = self.dataset.train
         generator = np.random.default_rng([self.config.seed, 0xCA11])
         chosen = np.sort(generator.permutation(len(train.labels))[:count])
         return (train.images[chosen].astype(np.float32) - self.dataset.mean) / self.dataset.std
 
-    def loss(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """Mean cross entropy of the batch."""
-        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    def loss(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """The batch's loss, a mean over its examples: here cross entropy."""
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs))
+
+    def quality(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """How good each output is, `float32 [B]`, more being better; the mean is what all learners call accuracy."""
+        return is_largest_right(labels, outputs)
+
+    def optimizer(self) -> keras.Optimizer:
+        """The optimizer of every full training, here SGD with momentum; the training loop sets the rate."""
+        return keras.optimizers.SGD(0.0, momentum=self.config.training.momentum)
+
+    def identity(self) -> Mapping[str, Any]:
+        """What the result depends on beside the flags, such as the content of a file."""
+        return {}
+
+    def advice(self, tested: Mapping[str, float]) -> str:
+        """What to tell a user whose dense network has this `accuracy` on the test set; mostly nothing."""
+        return ""
 
     def _in_order(self, arrays) -> tf.data.Dataset:
         return evaluation_batches(

@@ -13,11 +13,13 @@ Usage: scripts/run_local.sh NET_SCRIPT [-n=N | --nb_gpus=N] [FLAGS]
 
   NET_SCRIPT            what to compress, such as nets/resnet_at_cifar10_run.py
   -n=N, --nb_gpus=N     number of idle GPUs to use [1; without a GPU the CPU is used]
-  FLAGS                 handed to main.py; relative paths in them start at the repository's root
+  FLAGS                 handed to main.py; relative paths in them start at the repository's root, those of --own_model
+                        and --own_data where you stand
 
 The first start makes .venv (Python 3.11, pinned packages). CUDA_VISIBLE_DEVICES, where it is set, chooses the GPUs.
 
   scripts/run_local.sh nets/resnet_at_cifar10_run.py --learner weight-sparse --ws_prune_ratio 0.9
+  scripts/run_local.sh nets/own_model_run.py --own_model my.keras --own_data photos --learner weight-sparse
 TEXT
 }
 
@@ -77,6 +79,8 @@ choose_gpus() {
 
 # start_main ARGUMENTS...: main.py takes the place of this shell, so that Ctrl-C and exit codes are its own.
 start_main() {
+    # Where --own_model and --own_data are looked up first.
+    export TRIMFLOW_CALLER_DIRECTORY="$PWD"
     cd -- "$repo_root"
     export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
     exec "$venv_python" main.py "$@"

@@ -137,7 +137,7 @@ def test_a_script_that_is_not_there_names_ours(refused, monkeypatch):
     monkeypatch.setattr(main, "ROOT", ROOT)
     message = refused(script="nets/alexnet_at_cifar10_run.py")
     assert "there is no net script nets/alexnet_at_cifar10_run.py" in message
-    assert "nets/lenet_at_cifar10_run.py, nets/plain_at_cifar10_run.py" in message
+    assert "nets/lenet_at_cifar10_run.py, nets/own_model_run.py, nets/plain_at_cifar10_run.py" in message
 
 
 def test_no_script_at_all_shows_how_to_call_the_program(capsys):
@@ -262,7 +262,9 @@ def test_a_process_prints_one_line_and_nothing_else():
     process = _start(str(TINY), "--learner", "magic")
     printed, message = process.communicate(timeout=60)
     assert (process.returncode, printed) == (2, "")
-    assert message == "error: --learner must be one of full-prec, weight-sparse, scheduled. Received: 'magic'\n"
+    assert message == (
+        "error: --learner must be one of full-prec, weight-sparse, scheduled, lottery-ticket. Received: 'magic'\n"
+    )
 
 
 def test_debug_shows_where_an_error_arose():

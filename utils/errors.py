@@ -13,3 +13,10 @@ class RunError(RuntimeError):
 
     The program ends with exit code 1.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of somebody else's says, at most 300 characters."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error  # which would be in quotes otherwise
+    line = (str(text).splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 300 else f"{line[:297]}..."

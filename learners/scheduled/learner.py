@@ -20,7 +20,7 @@ from compressors.schedule_yaml import check_against, read_schedule
 from compressors.scheduled_policies import Training
 from compressors.scheduler import CompressionScheduler
 from export.keras_model import save_plain_model
-from export.sizes import kernel_table, model_sizes
+from export.sizes import model_sizes
 from learners.learner import Learner, download, load_network, read_model, training_summary
 from learners.training import TrainingResult
 from nets.architectures import build_architecture
@@ -39,7 +39,7 @@ class ScheduledLearner(Learner):
 
     def identity(self) -> dict[str, Any]:
         digest = hashlib.sha256(self._schedule().to_yaml().encode()).hexdigest()
-        return {"compress": f"content {digest[:12]}"}
+        return super().identity() | {"compress": f"content {digest[:12]}"}
 
     def check(self) -> None:
         super().check()
@@ -47,6 +47,11 @@ class ScheduledLearner(Learner):
         model = self.new_model()
         check_against(self._schedule(), model)
         if options.teacher:
+            if not self.helper.gives_logits:
+                raise InputError(
+                    f"--kd_teacher needs a network that gives logits of classes. Received: {self.helper.model_name}, "
+                    "which does not"
+                )
             self._distillation(model)
             if options.start_epoch >= self.num_epochs:
                 raise InputError(
@@ -75,7 +80,7 @@ class ScheduledLearner(Learner):
     def evaluate(self) -> dict[str, float]:
         """Accuracy and loss on the test set of the model at `--save_path_eval`, which may be thinned or quantized."""
         path = Path(self.config.run.save_path_eval or self.model_path)
-        return self.test(read_model(path))
+        return self.test(read_model(path, like=self.new_model()))
 
     def _plan(self) -> Plan:
         schedule = self._schedule()
@@ -161,8 +166,8 @@ class ScheduledLearner(Learner):
         asked = self._plan().targets
         model = scheduler.finish(self._statistics_batches)
         save_plain_model(model, self.model_path)
-        original = kernel_table(dense, [parameter.path for parameter in Parameters(dense).prunable()], asked)
-        smaller = kernel_table(model, [row["path"] for row in original], asked)
+        original = self.kernel_table(dense, [parameter.path for parameter in Parameters(dense).prunable()], asked)
+        smaller = self.kernel_table(model, [row["path"] for row in original], asked)
         layers = [removed_and_zero(*rows) for rows in zip(original, smaller, strict=True)]
         parameters = sum(row["parameters"] for row in layers)
         if any(row["sparsity"] for row in layers):

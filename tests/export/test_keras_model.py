@@ -95,3 +95,11 @@ def test_another_suffix_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(InputError, match=r"must end in \.keras. Received: .*model\.h5"):
         save_plain_model(our_model(), tmp_path / "model.h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_stock_and_of_the_users_own_layers_is_saved_as_it_is():
+    class Theirs(keras.layers.BatchNormalization):
+        pass
+
+    model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Conv2D(2, 3), Theirs()])
+    assert plain_model(model) is model

@@ -53,7 +53,7 @@ def training_history(count, sparsity=0.75):
 def figures(monkeypatch):
     """The figures drawn, in place of files."""
     drawn = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
     return drawn
 
 

@@ -272,3 +272,37 @@ def test_no_color_and_files_get_plain_text(terminal, monkeypatch, is_terminal):
 )
 def test_durations_are_said_as_people_do(seconds, text):
     assert duration(seconds) == text
+
+
+ROUNDS = [
+    {"round": 0, "sparsity": 0.0, "accuracy": 0.9312, "validation_accuracy": 0.94, "seconds": 60.0},
+    {"round": 1, "sparsity": 0.5528, "accuracy": 0.9350, "validation_accuracy": 0.93, "seconds": 90.0},
+]
+
+
+def test_rounds_of_a_lottery_ticket_have_a_table_of_their_own(tmp_path):
+    report = PRUNED | {"rounds": ROUNDS}
+    write_report(tmp_path, report)
+    assert read_report(tmp_path)["rounds"] == ROUNDS
+    lines = [line.split() for line in format_table(report).splitlines()]
+    assert ["0", "(dense)", "0.00%", "93.12%", "94.00%", "1", "min", "00", "s"] in lines
+    assert ["1", "55.28%", "93.50%", "+0.38", "points", "93.00%", "1", "min", "30", "s"] in lines
+    assert "Rounds" not in format_table(PRUNED)
+
+
+def test_a_round_without_its_figures_is_no_whole_report():
+    with pytest.raises(ValueError, match=r"rounds\[1\]\.accuracy, rounds\[1\]\.round"):
+        format_table(PRUNED | {"rounds": [ROUNDS[0], {"sparsity": 0.5, "validation_accuracy": 0.9, "seconds": 1.0}]})
+
+
+def test_a_quality_that_is_no_accuracy_is_shown_by_its_name_as_a_plain_number():
+    report = copy.deepcopy(PRUNED)
+    report["metric"] = "minus normalised error"
+    report["dense"]["accuracy"], report["compressed"]["accuracy"] = -0.08312, -0.1
+    text = " ".join(format_table(report).split())
+    assert "Test minus normalised error -0.0831 -0.1000 -0.0169" in text
+    assert "72.00%" in text
+    sentence = summary_sentence(report)
+    assert "test minus normalised error -0.0831 before and -0.1000 after (-0.0169);" in sentence
+    assert "test minus normalised error -0.0831, 1,100 kB" in summary_sentence({**report, "compressed": None})
+    assert "accuracy" not in text + sentence

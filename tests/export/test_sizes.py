@@ -121,3 +121,24 @@ def test_an_output_without_a_fixed_size_is_refused():
     model = keras.Model(inputs, keras.layers.Conv2D(2, 3, name="conv")(inputs))
     with pytest.raises(InputError, match="layer conv must have an output of fixed size"):
         kernel_table(model, ["conv/kernel"], {})
+
+
+def test_kernels_of_every_class_are_counted_wherever_they_lie():
+    inputs = keras.Input((8, 4))
+    x = keras.layers.SeparableConv1D(6, 3, use_bias=False)(keras.layers.Conv1D(4, 3, use_bias=False)(inputs))
+    x = keras.layers.Conv1DTranspose(5, 2, use_bias=False)(x)
+    x = keras.layers.MultiHeadAttention(1, 2, use_bias=False)(x, x)
+    x = keras.layers.LSTM(3, use_bias=False)(x)
+    model = keras.Model(inputs, x)
+    separable, attention, recurrent = 3 * 4 + 4 * 6, 4 * 5 * 2, 5 * 12 + 3 * 12
+    sizes = model_sizes(model)
+    assert sizes["kernel_weights"] == 3 * 4 * 4 + separable + 2 * 6 * 5 + attention + recurrent
+    assert sizes["weights"] == sizes["kernel_weights"]
+    embedding = keras.Sequential([keras.Input((3,)), keras.layers.Embedding(10, 2)])
+    assert model_sizes(embedding)["kernel_weights"] == 0
+
+
+def test_the_cost_of_all_calls_of_a_layer_can_be_given(two_dense_layers):
+    path = two_dense_layers.get_layer("first").kernel.path
+    rows = kernel_table(two_dense_layers, [path], {}, {path: 3})
+    assert rows[0]["flops_dense"] == 2 * 15 * 3

@@ -17,7 +17,8 @@ RECORDING_MAIN = """\
 import json, os, sys
 names = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "TF_CPP_MIN_LOG_LEVEL")
 env = {name: os.environ[name] for name in names if name in os.environ}
-print(json.dumps({"arguments": sys.argv, "env": env, "cwd": os.getcwd(), "pid": os.getpid()}))
+caller = os.environ.get("TRIMFLOW_CALLER_DIRECTORY")
+print(json.dumps({"arguments": sys.argv, "env": env, "cwd": os.getcwd(), "pid": os.getpid(), "caller": caller}))
 sys.exit(7 if "--fail" in sys.argv else 0)
 """
 
@@ -122,6 +123,11 @@ def test_net_script_is_found_from_the_callers_directory_first(checkout, tmp_path
     own = tmp_path / "nets/a_at_b_run.py"
     own.touch()
     assert checkout.started("nets/a_at_b_run.py", cwd=tmp_path)["arguments"][1] == str(own)
+
+
+def test_main_is_told_where_the_user_stands(checkout, tmp_path):
+    started = checkout.started("nets/a_at_b_run.py", cwd=tmp_path, TRIMFLOW_CALLER_DIRECTORY="/of/an/earlier/call")
+    assert (started["caller"], started["cwd"]) == (str(tmp_path), str(checkout.root))
 
 
 def test_missing_net_script_is_refused_with_those_there_are(checkout):

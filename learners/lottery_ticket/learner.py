@@ -1,0 +1,158 @@
+"""LotteryTicketLearner: dense training, then rounds of pruning, rewinding and training under the masks -> report."""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from compressors.graph import prunable_kernels
+from compressors.lottery import removed_after_round
+from compressors.masks import MaskSet
+from compressors.policies import FixedMasks
+from export.keras_model import save_plain_model
+from learners.learner import Learner, training_summary
+from learners.lottery_ticket.rewinding import KeepRewindPoint, RewindPoint
+from learners.training import TrainingResult, TrainStep, restore_training
+from utils.errors import InputError
+
+NO_DENSE_MODEL = (
+    ": --learner lottery-ticket goes back to the weights that the dense network began with, so it must train it itself"
+)
+
+
+class LotteryTicketLearner(Learner):
+    """`--learner lottery-ticket` (Frankle & Carbin 2019), with late rewinding (Frankle et al. 2020)."""
+
+    @property
+    def rewind_point(self) -> RewindPoint:
+        """What each round begins with."""
+        return RewindPoint(self.run_dir.path / "dense" / "rewind.npz")
+
+    @property
+    def first_step(self) -> int:
+        """The step of the training at which each round begins."""
+        return self.config.lottery_ticket.rewind_epoch * self.helper.steps_per_epoch
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of a full training, the last of which may be shorter."""
+        return math.ceil(self.helper.num_iterations / self.helper.steps_per_epoch)
+
+    def check(self) -> None:
+        run, epoch = self.config.run, self.config.lottery_ticket.rewind_epoch
+        if run.model_http_url:
+            raise InputError(
+                f"--model_http_url must be empty{NO_DENSE_MODEL}. Received: {run.model_http_url!r} "
+                "(where path.conf has it, --model_http_url= leaves it out)"
+            )
+        is_own = self.rewind_point.path.exists() and not run.overwrite  # then this run has made the file
+        if run.save_path and Path(run.save_path).exists() and not is_own:
+            raise InputError(f"--save_path must not exist yet{NO_DENSE_MODEL}. Received: {run.save_path!r}")
+        if not run.warm_start:
+            raise InputError("--enbl_warm_start must be true with --learner lottery-ticket. Received: false")
+        super().check()
+        if not prunable_kernels(self.new_model()):
+            raise InputError("the network must have a Conv2D or Dense layer to prune. Received: none")
+        if epoch >= self.num_epochs:
+            raise InputError(
+                f"--lt_rewind_epoch must be below the number of epochs of a training, {self.num_epochs}. "
+                f"Received: {epoch}"
+            )
+
+    def take_dense(self, model: keras.Model) -> None:
+        """None: a network trained elsewhere cannot be rewound, and one of the user's own is trained further."""
+
+    def train_dense(self, model: keras.Model) -> TrainingResult:
+        if self.helper.has_trained_weights:
+            self.say_dense(f"{self.helper.weights_source}, as given", self.test(model))
+        optimizer = self.optimizer()
+        policy = KeepRewindPoint(self.config.lottery_ticket.rewind_epoch, self.rewind_point, model, optimizer)
+        return self.train_stage("dense", model, policy, optimizer, title="dense training")
+
+    def run(self) -> dict[str, Any]:
+        model = self.dense_model()
+        self.say_what_stays_dense(model)
+        policy = FixedMasks(MaskSet(prunable_kernels(model)))
+        step = self.train_step(model, policy, self.optimizer())
+        rounds = range(1, self.config.lottery_ticket.num_rounds + 1)
+        for number in rounds:
+            if _stage(number) not in self.run_dir.stages():
+                self._train_round(number, step, policy)
+        restore_training(self._checkpoint(rounds[-1]), step, policy)
+        return self._report(model)
+
+    def _train_round(self, number: int, step: TrainStep, policy: FixedMasks) -> None:
+        """Prunes the network of the round before by magnitude, rewinds what is left and trains it."""
+        options, name = self.config.lottery_ticket, _stage(number)
+        if number > 1:
+            restore_training(self._checkpoint(number - 1), step, policy)
+        sizes = {layer.path: layer.size for layer in policy.masks.layers}
+        ratio, last = options.prune_ratio, options.num_rounds
+        policy.masks.select({path: removed_after_round(size, ratio, number, last) for path, size in sizes.items()})
+        self.rewind_point.rewind(step.model, step.optimizer, policy.masks)
+        sparsity = policy.sparsity()
+        self.say(
+            f"round {number} of {last}: {sparsity:.1%} removed, "
+            f"training from epoch {options.rewind_epoch} to {self.num_epochs}"
+        )
+        result = self.run_training(name, step, policy, title=f"round {number}", first_step=self.first_step)
+        save_plain_model(step.model, self.run_dir.file(name, "model.keras"))
+        tested = self.test(step.model)
+        figures = {
+            "sparsity": sparsity,
+            **tested,
+            "validation_accuracy": result.history[-1]["validation_accuracy"],
+            **training_summary(result),
+        }
+        self.run_dir.finish_stage(name, result.seconds, figures)
+        self.say(f"round {number} of {last}: test {self.helper.metric_name} {tested['accuracy']:.4f}")
+        if number > 1:  # its network is kept, but where its training stood nobody asks any more
+            for path in self._checkpoint(number - 1).parent.glob("checkpoint*.npz"):
+                path.unlink()
+
+    def _checkpoint(self, number: int) -> Path:
+        return self.run_dir.path / _stage(number) / "checkpoint.npz"
+
+    def _report(self, model: keras.Model) -> dict[str, Any]:
+        """Saves the model of the last round and writes the report."""
+        from export.plots_lottery import plot_rounds  # loads Matplotlib
+
+        started = time.perf_counter()
+        options = self.config.lottery_ticket
+        save_plain_model(model, self.model_path)
+        paths = [kernel.path for kernel in prunable_kernels(model)]
+        layers = self.kernel_table(model, paths, dict.fromkeys(paths, options.prune_ratio))
+        stages = self.run_dir.stages()
+        rounds = [_row(number, stages[_stage(number)]) for number in range(options.num_rounds + 1)]
+        plot = self.run_dir.file("plots", "lottery_ticket.png")
+        plot_rounds(rounds, plot, self.data_title, self.helper.metric_name)
+        if "report" not in stages:
+            self.run_dir.finish_stage("report", time.perf_counter() - started)
+        last = stages[_stage(options.num_rounds)]
+        kept = sum(round(row["parameters"] * (1 - row["sparsity"])) for row in layers)
+        return self.report(
+            model,
+            {
+                "compressed": {
+                    "accuracy": last["accuracy"],
+                    "sparsity": 1 - kept / sum(row["parameters"] for row in layers),
+                },
+                "layers": layers,
+                "training": {key: last[key] for key in ("iterations", "seconds", "images_per_second")},
+                "rounds": rounds,
+            },
+        )
+
+
+def _stage(number: int) -> str:
+    """A round's name in `stages.json`, and its folder; round 0 is the dense training."""
+    return f"round_{number}" if number else "dense"
+
+
+def _row(number: int, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A round as `report.json` holds it."""
+    keys = ("accuracy", "validation_accuracy", "seconds")
+    return {"round": number, "sparsity": stage.get("sparsity", 0.0), **{key: stage[key] for key in keys}}
