@@ -1,5 +1,6 @@
 """Walks the layers of a functional Keras model with the caller in control of every layer's call."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ LayerCall = Callable[[Any, tuple, dict], Any]
 def run_graph(model: keras.Model, inputs: Any, call: LayerCall) -> Any:
     """The model's outputs, each layer (or bare Keras operation) evaluated as `call(layer, args, kwargs)`.
 
-    `call=lambda layer, args, kwargs: layer(*args, **kwargs)` is plain inference. Works eagerly and while a tf.function
+    `call=infer` is plain inference. Works eagerly and while a tf.function
     is traced. The values that flow need not be tensors: any object that is not a container to `keras.tree` passes
     from one call to the next untouched. Models inside the model are walked too.
 
@@ -35,10 +36,17 @@ def run_graph(model: keras.Model, inputs: Any, call: LayerCall) -> Any:
     return _take(outputs)
 
 
+def infer(layer: Any, args: tuple, kwargs: dict) -> Any:
+    """A `LayerCall`: the layer's outputs in inference mode. (Called plainly, Keras' random image layers train.)"""
+    if isinstance(layer, keras.Layer) and "training" in inspect.signature(layer.call).parameters:
+        kwargs = {"training": False} | kwargs
+    return layer(*args, **kwargs)
+
+
 def prunable_layers(model: keras.Model) -> list[keras.Layer]:
     """The Conv2D and Dense layers in the order of the graph, a layer that is used twice counted once.
 
-    Depthwise, separable, transposed and grouped convolutions are left alone: they stay dense.
+    Depthwise, separable, transposed, grouped and channels-first convolutions are left alone: they stay dense.
     """
     layers = dict.fromkeys(layer for layer in _leaf_layers(model) if is_prunable(layer))
     return list(layers)
@@ -50,8 +58,15 @@ def prunable_kernels(model: keras.Model) -> list[keras.Variable]:
 
 
 def is_prunable(layer: Any) -> bool:
-    """Whether the layer is a Dense or an ungrouped Conv2D."""
-    return isinstance(layer, keras.layers.Dense) or (isinstance(layer, keras.layers.Conv2D) and layer.groups == 1)
+    """Whether the layer is a Dense or an ungrouped, channels-last Conv2D, with a kernel of its own.
+
+    The kernel of a quantized layer, or of one with LoRA, is no variable of floats.
+    """
+    if isinstance(layer, keras.layers.Conv2D):
+        is_linear = layer.groups == 1 and layer.data_format == "channels_last"
+    else:
+        is_linear = isinstance(layer, keras.layers.Dense)
+    return is_linear and not layer.lora_enabled and layer.quantization_mode is None
 
 
 class _Slot:

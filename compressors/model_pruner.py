@@ -102,7 +102,7 @@ class ModelPruner(abc.ABC):
         self._hold()
         try:
             self._prune()
-        except InputError:
+        except BaseException:  # an interrupt too leaves the model as it was
             self._release()
             raise
         return self.model

@@ -61,12 +61,12 @@ class PathTable:
     def solve_counts(self) -> Callable[[tf.Tensor], list[tf.Tensor]]:
         """`solve` for numbers of removed weights, int32 [L]: compiled once, and usable inside a tf.function."""
 
-        @tf.function(input_signature=[tf.TensorSpec([len(self.layers)], tf.int32)])
-        def solve_counts(removed):
-            kernels = zip(self._tensors, tf.unstack(removed), strict=True)
-            return [tensors.solve(count) for tensors, count in kernels]
+        signature = [tf.TensorSpec([len(self.layers)], tf.int32)]
+        return tf.function(self.weights, input_signature=signature, autograph=False)
 
-        return solve_counts
+    def weights(self, removed: tf.Tensor) -> list[tf.Tensor]:
+        """`solve_counts` not compiled: who needs one allocation only gets it sooner so."""
+        return [tensors.solve(count) for tensors, count in zip(self._tensors, tf.unstack(removed), strict=True)]
 
     def is_of(self, kernels: Sequence[keras.Variable]) -> bool:
         """Whether the table was built from these kernels: the same layers with the same dense weights."""

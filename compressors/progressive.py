@@ -5,18 +5,25 @@ layer's weights are argmin over W of ||Y - X~ (W * M)||^2: a later layer makes u
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from compressors.batch_norm import normalise_by_batch
-from compressors.graph import is_prunable, prunable_kernels, run_graph
+from compressors.batch_norm import Statistics, mean_statistics, normalise, normalise_by_batch
+from compressors.graph import infer, is_prunable, prunable_kernels, run_graph
 from compressors.masks import topk_mask
 from compressors.pruning_path import DENSITIES, Problem, input_scores, walk
 from compressors.ratios import LayerSpec, Ratios, num_removed, removed_counts
-from compressors.regression import CHUNK, MAX_POSITIONS, as_matrix, input_patches, linear_outputs, regress_by_adam
+from compressors.regression import (
+    CHUNK,
+    MAX_POSITIONS,
+    as_matrix,
+    input_patches,
+    is_pointwise,
+    linear_outputs,
+    regress_by_adam,
+)
 
 
 class PrunedNetwork(NamedTuple):
@@ -36,8 +43,36 @@ class PrunedNetwork(NamedTuple):
                 variable.assign(self.variables[variable.path])
 
 
-# A layer, its dense and its pruned front's inputs -> the pruned kernel (of the layer's shape) and its relative error.
+# Kernel path -> Y = X W0 [rows, c], the dense layer's outputs before bias and activation at the sampled positions.
+Targets = Mapping[str, tf.Tensor]
+
+# A layer, its targets and its pruned front's inputs -> the pruned kernel (of the layer's shape) and its relative error.
 SolveLayer = Callable[[keras.Layer, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def dense_targets(model: keras.Model, images: tf.Tensor, max_positions: int | None = MAX_POSITIONS) -> Targets:
+    """What the layers of the pruned network are fitted to; of a layer that is used twice, where it comes first.
+
+    Args:
+        model: the dense network, functional.
+        images: [B, H, W, C].
+        max_positions: output positions used of an image, see `input_patches`.
+    """
+    parts: dict[str, list[tf.Tensor]] = {}
+    for first in range(0, len(images), CHUNK):
+        found = {}
+
+        def call(layer, args, kwargs, found=found):
+            if is_prunable(layer) and layer.kernel.path not in found:
+                found[layer.kernel.path] = linear_outputs(layer, args[0], layer.kernel.value, max_positions)
+            if isinstance(layer, keras.layers.BatchNormalization):
+                return normalise(layer, args[0])
+            return infer(layer, args, kwargs)
+
+        run_graph(model, tf.convert_to_tensor(images[first : first + CHUNK]), call)
+        for path, outputs in found.items():
+            parts.setdefault(path, []).append(outputs)
+    return {path: tf.concat(parts.pop(path), 0) for path in list(parts)}  # popped: all twice would be too much
 
 
 def resolve_progressively(
@@ -47,6 +82,7 @@ def resolve_progressively(
     iterations: int = 6,
     score: str = "input_norm",
     max_positions: int | None = MAX_POSITIONS,
+    targets: Targets | None = None,
 ) -> PrunedNetwork:
     """One allocation re-solved front to back in closed form: each layer walks its path with the pruned front's inputs.
 
@@ -57,22 +93,24 @@ def resolve_progressively(
         images: a few hundred training images [B, H, W, C], preprocessed.
         iterations, score: as in `build_path`.
         max_positions: as in `collect_grams`.
+        targets: `dense_targets(model, images, max_positions)`, for who has more than one allocation to solve.
 
     Raises:
         InputError: a ratio is missing or out of range, or the model cannot be walked.
     """
     removed = {layer.path: _removed_on_the_way(ratios[layer.path], layer.size) for layer in _checked(model, ratios)}
 
-    def solve(layer, dense_inputs, pruned_inputs):
+    def solve(layer, target, inputs):
         kernel, counts = layer.kernel.value, removed[layer.kernel.path]
-        problem = _problem(layer, dense_inputs, pruned_inputs, max_positions)
         # A few hundred images are too few to fit all weights of, say, the classifier: what stays dense is not touched.
         if counts[-1] == 0:
-            return kernel, tf.math.divide_no_nan(problem.base, problem.energy)
+            error = _energy(target - linear_outputs(layer, inputs, kernel, max_positions))
+            return kernel, tf.math.divide_no_nan(error, _energy(target))
+        problem = _problem(layer, target, inputs, max_positions)
         steps = walk(problem, input_scores(problem.gram, score), counts, iterations)
         return tf.reshape(steps.weights, kernel.shape), steps.errors[-1]
 
-    return prune_front_to_back(model, images, solve)
+    return prune_front_to_back(model, images, targets or dense_targets(model, images, max_positions), solve)
 
 
 def resolve_by_adam(
@@ -83,79 +121,62 @@ def resolve_by_adam(
     learning_rate: float,
     batch_size: int = 128,
     max_positions: int | None = MAX_POSITIONS,
+    targets: Targets | None = None,
 ) -> PrunedNetwork:
     """One allocation the classical way: magnitude masks, and `regress_by_adam` layer by layer from front to back.
 
     Args:
-        model, ratios, images, max_positions: as in `resolve_progressively`.
+        model, ratios, images, max_positions, targets: as in `resolve_progressively`.
         num_iterations: Adam steps for each layer.
         learning_rate: of Adam.
         batch_size: images of a mini-batch.
     """
     _checked(model, ratios)
 
-    def solve(layer, dense_inputs, pruned_inputs):
+    def solve(layer, target, inputs):
         kernel = layer.kernel.value
-        targets = linear_outputs(layer, dense_inputs, kernel, max_positions)
-        patches = input_patches(layer, pruned_inputs, max_positions)
+        patches = input_patches(layer, inputs, max_positions)
         mask = topk_mask(tf.abs(kernel), ratios[layer.kernel.path])
-        rows = len(targets) // len(dense_inputs) * batch_size
+        rows = len(target) // len(inputs) * batch_size
         matrix = as_matrix(kernel)
         if ratios[layer.kernel.path] > 0:
-            matrix = regress_by_adam(patches, targets, matrix, as_matrix(mask), num_iterations, learning_rate, rows)
-        error = tf.reduce_sum((targets - tf.matmul(patches, matrix)) ** 2)
-        return tf.reshape(matrix, kernel.shape), tf.math.divide_no_nan(error, tf.reduce_sum(targets**2))
+            matrix = regress_by_adam(patches, target, matrix, as_matrix(mask), num_iterations, learning_rate, rows)
+        error = _energy(target - tf.matmul(patches, matrix))
+        return tf.reshape(matrix, kernel.shape), tf.math.divide_no_nan(error, _energy(target))
 
-    return prune_front_to_back(model, images, solve)
+    return prune_front_to_back(model, images, targets or dense_targets(model, images, max_positions), solve)
 
 
-def prune_front_to_back(model: keras.Model, images: tf.Tensor, solve: SolveLayer) -> PrunedNetwork:
-    """Runs dense and pruned network side by side, and prunes each prunable layer by `solve` when it is reached.
+def prune_front_to_back(model: keras.Model, images: tf.Tensor, targets: Targets, solve: SolveLayer) -> PrunedNetwork:
+    """Runs the network, pruning each prunable layer by `solve` when it is reached; the outputs of the pruned one go on.
 
-    Where the dense branch normalises with the stored batch-norm statistics, the pruned branch re-estimates its own.
-    The model itself, which is the dense network, is not changed.
+    Batch norms estimate their statistics anew. The model itself, which is the dense network, is not changed.
 
     Args:
         model: functional; a layer that is used twice is solved where it comes first.
         images: [B, H, W, C].
-        solve: (layer, dense inputs, pruned inputs) -> (kernel, relative error).
+        targets: `dense_targets` of these images.
+        solve: (layer, targets, inputs) -> (kernel, relative error).
     """
     variables, errors = {}, {}
+    statistics: dict[keras.layers.BatchNormalization, list[Statistics]] = {}
 
     def call(layer, args, kwargs):
-        dense_args, dense_kwargs = _branch("dense", args, kwargs)
-        pruned_args, pruned_kwargs = _branch("pruned", args, kwargs)
-        dense = layer(*dense_args, **dense_kwargs)
+        if isinstance(layer, keras.layers.BatchNormalization):
+            outputs, of_batch = normalise_by_batch(layer, args[0])
+            statistics.setdefault(layer, []).append(of_batch)
+            return outputs
         if is_prunable(layer):
             path = layer.kernel.path
             if path not in variables:
-                variables[path], errors[path] = solve(layer, dense_args[0], pruned_args[0])
-            return Pair(dense, _call_with_kernel(layer, variables[path], pruned_args[0]))
-        if isinstance(layer, keras.layers.BatchNormalization):
-            pruned, statistics = normalise_by_batch(layer, pruned_args[0])
-            variables[layer.moving_mean.path] = statistics.mean
-            variables[layer.moving_variance.path] = statistics.variance
-            return Pair(dense, pruned)
-        return Pair(dense, layer(*pruned_args, **pruned_kwargs))
+                variables[path], errors[path] = solve(layer, targets[path], args[0])
+            return _call_with_kernel(layer, variables[path], args[0])
+        return infer(layer, args, kwargs)
 
-    images = tf.convert_to_tensor(images)
-    run_graph(model, Pair(images, images), call)
+    run_graph(model, tf.convert_to_tensor(images), call)
+    for layer, uses in statistics.items():
+        variables[layer.moving_mean.path], variables[layer.moving_variance.path] = mean_statistics(uses)
     return PrunedNetwork(variables, {path: float(error) for path, error in errors.items()})
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A value of the dense network and the same value of the pruned one. (No tuple: Keras would look inside.)"""
-
-    dense: Any
-    pruned: Any
-
-
-def _branch(name: str, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """The arguments with one value of each Pair."""
-    return keras.tree.map_structure(
-        lambda value: getattr(value, name) if isinstance(value, Pair) else value, (args, kwargs)
-    )
 
 
 def _call_with_kernel(layer: keras.Layer, kernel: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
@@ -181,16 +202,21 @@ def _removed_on_the_way(ratio: float, size: int) -> list[int]:
     return [count for count in counts if count < target] + [target]
 
 
-def _problem(layer: keras.Layer, dense: tf.Tensor, pruned: tf.Tensor, max_positions: int | None) -> Problem:
+def _problem(layer: keras.Layer, targets: tf.Tensor, inputs: tf.Tensor, max_positions: int | None) -> Problem:
     """The layer's regression from the pruned front's inputs to the dense network's outputs, summed over the images."""
-    kernel, matrix = layer.kernel.value, as_matrix(layer.kernel.value)
+    matrix = as_matrix(layer.kernel.value)
     sums = [tf.zeros(())] * 4
-    for first in range(0, len(dense), CHUNK):
-        targets = linear_outputs(layer, dense[first : first + CHUNK], kernel, max_positions)
-        patches = input_patches(layer, pruned[first : first + CHUNK], max_positions)
-        residual = targets - tf.matmul(patches, matrix)
+    chunk, positions = len(inputs) if is_pointwise(layer) else CHUNK, len(targets) // len(inputs)
+    for first in range(0, len(inputs), chunk):
+        target = targets[first * positions : (first + chunk) * positions]
+        patches = input_patches(layer, inputs[first : first + chunk], max_positions)
+        residual = target - tf.matmul(patches, matrix)
         gram, offset = (tf.matmul(patches, other, transpose_a=True) for other in (patches, residual))
-        terms = gram, offset, tf.reduce_sum(residual**2), tf.reduce_sum(targets**2)
+        terms = gram, offset, _energy(residual), _energy(target)
         sums = [total + term for total, term in zip(sums, terms, strict=True)]
     gram, offset, base, energy = sums
     return Problem(gram, matrix, offset, base, energy)
+
+
+def _energy(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.square(values))  # eagerly `values ** 2` takes twenty times as long

@@ -85,13 +85,12 @@ def build_path(
     gram, matrix = tf.constant(gram, tf.float32), tf.constant(as_matrix(kernel), tf.float32)
     problem = Problem(gram, matrix, tf.zeros_like(matrix), tf.zeros(()), output_energy(gram, matrix))
     steps = walk(problem, input_scores(gram, score), removed, iterations)
-    order = np.lexsort((steps.removal_scores.numpy().ravel(), steps.removal_levels.numpy().ravel()))
-    rank = inverse_permutation(order)
-    values, ends = [], np.cumsum(kernel.size - removed)[:-1]
+    levels = np.repeat(np.arange(len(removed) + 1), np.diff([0, *removed, kernel.size]))
+    order = steps.indices.numpy()[np.lexsort((steps.scores.numpy(), levels))]
+    values, ends, places = [], np.cumsum(kernel.size - removed)[:-1], inverse_permutation(order)
     for count, survivors in zip(removed, np.split(steps.values.numpy(), ends), strict=True):
-        flat = np.zeros(kernel.size, np.float32)
-        flat[rank >= count] = survivors
-        values.append(flat[order[count:]])
+        places = places[places >= count]
+        values.append(survivors[inverse_permutation(places - count)])
     # A level that its few iterations leave above its optimum can be followed by one with a smaller error: the running
     # maximum keeps the errors ordered and on the safe side.
     errors = np.maximum.accumulate(np.maximum(steps.errors.numpy(), 0))
@@ -116,17 +115,20 @@ class Problem(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """What `walk` found: the last level's weights [d, c] and of all K levels the errors [K] and the survivors' values.
+    """What `walk` found.
 
-    `values` has level after level the survivors in flat order; `removal_levels` [d, c] int32 is the level at which a
-    weight went (K: never) and `removal_scores` [d, c] its score then (the survivors': at the end).
+    weights: [d, c] of the last level.
+    errors: [K] of all levels.
+    values: level after level the survivors' weights, in flat order.
+    indices: [n] int32, flat indices: level after level those of the weights that went, at the end the survivors'.
+    scores: [n] of these weights, when they went; the survivors' at the end.
     """
 
     weights: tf.Tensor
     errors: tf.Tensor
     values: tf.Tensor
-    removal_levels: tf.Tensor
-    removal_scores: tf.Tensor
+    indices: tf.Tensor
+    scores: tf.Tensor
 
 
 def walk(problem: Problem, score_scale: tf.Tensor, removed: Sequence[int], iterations: int) -> Walk:
@@ -149,29 +151,34 @@ def _compiled_walk(iterations: int) -> Callable:
         ]
     )
     def compiled(problem, score_scale, removed):
-        levels = tf.size(removed)
+        levels, shape, size = tf.size(removed), tf.shape(problem.kernel), tf.size(problem.kernel)
         damping, hessian = damping_of(problem.gram), damped(problem.gram)
-        weights, alive = problem.kernel, tf.ones_like(problem.kernel, tf.bool)
-        removal_levels = tf.fill(tf.shape(weights), levels)
-        removal_scores = tf.zeros_like(weights)
+        weights, alive = problem.kernel, tf.range(size)
         errors = tf.TensorArray(tf.float32, levels)
-        values = tf.TensorArray(tf.float32, levels, infer_shape=False, element_shape=[None])
+        values, scores = (_ragged(tf.float32, levels + extra) for extra in (0, 1))
+        indices = _ragged(tf.int32, levels + 1)
+
+        def scores_of(places):
+            return tf.abs(tf.gather(_flat(weights), places)) * tf.gather(_flat(score_scale), places // shape[1])
+
+        # Selection looks at the survivors only: at most levels they are few.
         for level in tf.range(levels):
-            score = tf.where(alive, tf.abs(weights) * score_scale, -1.0)
-            mask = lowest_mask(score, removed[level])  # those removed before have the score -1 and go first
-            removing = alive & (mask == 0)
-            removal_levels = tf.where(removing, level, removal_levels)
-            removal_scores = tf.where(removing, score, removal_scores)
-            alive = mask > 0
+            tf.autograph.experimental.set_loop_options(shape_invariants=[(alive, tf.TensorShape([None]))])
+            score = scores_of(alive)
+            is_kept = lowest_mask(score, removed[level] - (size - tf.size(alive))) > 0
+            indices = indices.write(level, tf.boolean_mask(alive, ~is_kept))
+            scores = scores.write(level, tf.boolean_mask(score, ~is_kept))
+            alive = tf.boolean_mask(alive, is_kept)
+            mask = tf.reshape(tf.scatter_nd(alive[:, None], tf.ones(tf.shape(alive)), size[None]), shape)
             weights = weights * mask
             residual = problem.offset + tf.matmul(hessian, problem.kernel - weights)
             weights, residual = conjugate_gradients(hessian, residual, mask, weights, iterations)
             change = problem.kernel - weights
             error = problem.base + tf.reduce_sum(change * (residual + problem.offset - damping * change))
             errors = errors.write(level, tf.math.divide_no_nan(error, problem.energy))
-            values = values.write(level, tf.boolean_mask(weights, alive))
-        removal_scores = tf.where(alive, tf.abs(weights) * score_scale, removal_scores)
-        return Walk(weights, errors.stack(), values.concat(), removal_levels, removal_scores)
+            values = values.write(level, tf.gather(_flat(weights), alive))
+        indices, scores = indices.write(levels, alive), scores.write(levels, scores_of(alive))
+        return Walk(weights, errors.stack(), values.concat(), indices.concat(), scores.concat())
 
     return compiled
 
@@ -181,3 +188,12 @@ def inverse_permutation(permutation: np.ndarray) -> np.ndarray:
     inverse = np.empty_like(permutation)
     inverse[permutation] = np.arange(len(permutation), dtype=permutation.dtype)
     return inverse
+
+
+def _flat(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(tensor, [-1])
+
+
+def _ragged(dtype: tf.DType, size: tf.Tensor) -> tf.TensorArray:
+    """For vectors of different lengths."""
+    return tf.TensorArray(dtype, size, infer_shape=False, element_shape=[None])

@@ -5,13 +5,13 @@ argmin over W of ||X W0 - X (W * M)||^2 for the 0/1 mask M, as He et al. 2017 an
 The closed form needs of X only the Gram matrix H = X'X, collected once; the classical form runs Adam on X itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from compressors.graph import is_prunable, prunable_layers, run_graph
+from compressors.graph import infer, is_prunable, prunable_layers, run_graph
 from utils.errors import InputError
 
 DAMPING = 1e-4  # share of the mean diagonal that is added to a Gram matrix: dead inputs make it singular
@@ -37,13 +37,17 @@ def input_patches(layer: keras.Layer, inputs: tf.Tensor, max_positions: int | No
     Raises:
         InputError: the layer is of another kind.
     """
-    inputs, strides = _sampled_inputs(layer, inputs, max_positions)
-    if _is_pointwise(layer):
-        return tf.reshape(inputs[:, :: strides[0], :: strides[1]] if strides else inputs, [-1, inputs.shape[-1]])
-    height, width = layer.kernel_size
-    patches = tf.image.extract_patches(
-        inputs, [1, height, width, 1], [1, *strides, 1], [1, *layer.dilation_rate, 1], padding="VALID"
-    )
+    inputs = _float_inputs(layer, inputs)
+    if isinstance(layer, keras.layers.Dense):
+        return tf.reshape(inputs, [-1, inputs.shape[-1]])
+    inputs, starts, strides = _grid(layer, inputs, max_positions)
+    if is_pointwise(layer):
+        for axis, (start, stride) in enumerate(zip(starts, strides, strict=True), start=1):
+            if start or stride > 1:  # a slice with strides takes six times as long
+                inputs = tf.gather(inputs, range(start, inputs.shape[axis], stride), axis=axis)
+        return tf.reshape(inputs, [-1, inputs.shape[-1]])
+    sizes, strides, rates = ([1, *values, 1] for values in (layer.kernel_size, strides, layer.dilation_rate))
+    patches = tf.image.extract_patches(_from(starts, inputs), sizes, strides, rates, padding="VALID")
     return tf.reshape(patches, [-1, patches.shape[-1]])
 
 
@@ -51,15 +55,23 @@ def linear_outputs(
     layer: keras.Layer, inputs: tf.Tensor, kernel: tf.Tensor, max_positions: int | None = None
 ) -> tf.Tensor:
     """`input_patches(layer, inputs, max_positions) @ as_matrix(kernel)` [rows, c] without making the patches."""
-    if _is_pointwise(layer):
+    if is_pointwise(layer):
         return input_patches(layer, inputs, max_positions) @ as_matrix(kernel)
-    inputs, strides = _sampled_inputs(layer, inputs, max_positions)
-    outputs = tf.nn.conv2d(inputs, kernel, strides, padding="VALID", dilations=layer.dilation_rate)
+    inputs, starts, strides = _grid(layer, _float_inputs(layer, inputs), max_positions)
+    outputs = tf.nn.conv2d(_from(starts, inputs), kernel, strides, padding="VALID", dilations=layer.dilation_rate)
     return tf.reshape(outputs, [-1, outputs.shape[-1]])
 
 
+def is_pointwise(layer: keras.Layer) -> bool:
+    """Whether each output position sees one input position: a Dense, or a convolution with a 1 x 1 kernel."""
+    return isinstance(layer, keras.layers.Dense) or layer.kernel_size == (1, 1)
+
+
 def collect_grams(
-    model: keras.Model, batches: Iterable[np.ndarray | tf.Tensor], max_positions: int | None = MAX_POSITIONS
+    model: keras.Model,
+    batches: Iterable[np.ndarray | tf.Tensor],
+    max_positions: int | None = MAX_POSITIONS,
+    without: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """H = X'X of every prunable layer from one pass of the network in inference mode.
 
@@ -69,24 +81,25 @@ def collect_grams(
         model: a functional model with one input.
         batches: image batches [B, H, W, C] of one image shape; batches of any size, walked in chunks.
         max_positions: output positions used of an image, see `input_patches`.
+        without: kernel paths that no Gram matrix is wanted of.
 
     Returns:
         kernel path -> [d, d] float32. A layer used in several places sums over them.
 
     Raises:
-        InputError: the model is not functional, has a layer in channels-first format, or there is no image.
+        InputError: the model is not functional, or there is no image.
     """
-    paths = [layer.kernel.path for layer in prunable_layers(model)]
+    paths = [layer.kernel.path for layer in prunable_layers(model) if layer.kernel.path not in without]
 
     def grams_of(images: tf.Tensor) -> list[tf.Tensor]:
         grams = {}
 
         def call(layer, args, kwargs):
-            if is_prunable(layer):
+            if is_prunable(layer) and layer.kernel.path not in without:
                 patches = input_patches(layer, args[0], max_positions)
                 gram = tf.matmul(patches, patches, transpose_a=True)
                 grams[layer.kernel.path] = grams.get(layer.kernel.path, 0.0) + gram
-            return layer(*args, **kwargs)
+            return infer(layer, args, kwargs)
 
         run_graph(model, images, call)
         return [grams[path] for path in paths]
@@ -95,7 +108,8 @@ def collect_grams(
     for batch in batches:
         for first in range(0, len(batch), CHUNK):
             chunk = tf.convert_to_tensor(batch[first : first + CHUNK])
-            compiled = compiled or tf.function(grams_of, [tf.TensorSpec([None, *chunk.shape[1:]], chunk.dtype)])
+            spec = tf.TensorSpec([None, *chunk.shape[1:]], chunk.dtype)
+            compiled = compiled or tf.function(grams_of, [spec], autograph=False)
             grams = compiled(chunk)
             sums = grams if sums is None else [total + gram for total, gram in zip(sums, grams, strict=True)]
     if sums is None:
@@ -214,26 +228,20 @@ def regress_by_adam(
     return weights
 
 
-def _is_pointwise(layer: keras.Layer) -> bool:
-    return isinstance(layer, keras.layers.Dense) or layer.kernel_size == (1, 1)
-
-
-def _sampled_inputs(
-    layer: keras.Layer, inputs: tf.Tensor, max_positions: int | None
-) -> tuple[tf.Tensor, tuple[int, int] | None]:
-    """The inputs, padded and cropped, and the strides by which windows without padding visit the sampled positions."""
+def _float_inputs(layer: keras.Layer, inputs: tf.Tensor) -> tf.Tensor:
+    """The inputs in float32: sums of squares need it where the network computes in half precision."""
     if not is_prunable(layer):
         raise InputError(
-            "layer-wise regression needs a Dense or an ungrouped Conv2D layer. "
+            "layer-wise regression needs a Dense or an ungrouped Conv2D layer, channels_last. "
             f"Received: {layer.name!r} of class {type(layer).__name__}"
         )
-    inputs = tf.cast(inputs, tf.float32)  # sums of squares need it where the network computes in half precision
-    if isinstance(layer, keras.layers.Dense):
-        return inputs, None
-    if layer.data_format != "channels_last":
-        raise InputError(
-            f"layer-wise regression needs channels_last layers. Received: {layer.name!r} in {layer.data_format}"
-        )
+    return tf.cast(inputs, tf.float32)
+
+
+def _grid(
+    layer: keras.Layer, inputs: tf.Tensor, max_positions: int | None
+) -> tuple[tf.Tensor, tuple[int, int], tuple[int, int]]:
+    """The inputs, padded, and where windows without padding start and with which strides they visit the positions."""
     extents = [(size - 1) * rate + 1 for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
     sizes = inputs.shape[1:3]
     if layer.padding == "same":
@@ -245,8 +253,13 @@ def _sampled_inputs(
     while max_positions and np.prod([-(-count // every) for count in positions]) > max_positions:
         every += 1
     # The grid begins in the middle of its first cell, so that it is centred on the map.
-    top, left = ((min(every, count) - 1) // 2 * s for count, s in zip(positions, layer.strides, strict=True))
-    return inputs[:, top:, left:], tuple(every * stride for stride in layer.strides)
+    starts = tuple((min(every, count) - 1) // 2 * s for count, s in zip(positions, layer.strides, strict=True))
+    return inputs, starts, tuple(every * stride for stride in layer.strides)
+
+
+def _from(starts: tuple[int, int], inputs: tf.Tensor) -> tf.Tensor:
+    """The inputs without what lies above and left of the starts."""
+    return inputs[:, starts[0] :, starts[1] :] if any(starts) else inputs
 
 
 def _same_padding(size: int, extent: int, stride: int) -> tuple[int, int]:

@@ -12,6 +12,8 @@ from compressors.ratios import LayerSpec, Ratios, dp_allocation, erk, global_ran
 MAX_LAYER_RATIO = float(1 - DENSITIES[-1])
 FORMULAS = ("uniform", "heurist", "erk", "lamp", "global")  # of shapes and weights alone
 BASELINES = (*FORMULAS, "dp")
+SMALL_IMAGE = 64  # pixels; up to this size the first and the last layer stay dense, as on CIFAR-10 ...
+SMALL_ENDS = 0.1  # ... unless they hold more than this share of all prunable weights
 
 
 def layer_specs(kernels: Sequence[keras.Variable]) -> list[LayerSpec]:
@@ -22,6 +24,13 @@ def layer_specs(kernels: Sequence[keras.Variable]) -> list[LayerSpec]:
 def dense_ends(layers: Sequence[LayerSpec], keep_ends_dense: bool) -> tuple[str, ...]:
     """The paths that no protocol prunes: the first and the last layer, or none."""
     return (layers[0].path, layers[-1].path) if keep_ends_dense else ()
+
+
+def keeps_ends_dense(layers: Sequence[LayerSpec], example_shape: Sequence[int]) -> bool:
+    """Whether the first and the last layer are to stay dense: for small images, where they hold few of the weights."""
+    sizes = [layer.size for layer in layers]
+    is_small_image = len(example_shape) == 3 and max(example_shape[:2]) <= SMALL_IMAGE
+    return is_small_image and sizes[0] + sizes[-1] <= SMALL_ENDS * sum(sizes)
 
 
 def allocate(

@@ -17,7 +17,7 @@ def judge_finalists(
     resolve: Callable[[Mapping[str, float]], None],
     reward: Callable[[float, Mapping[str, float]], float],
     fine_tuning_iterations: int,
-    directory: Path,
+    directory: Path | None = None,
     *,
     quiet: bool = False,
 ) -> list[Checkpoint]:
@@ -27,7 +27,7 @@ def judge_finalists(
         candidates: records of roll-outs: `index`, `source`, `ratios`.
         resolve: sets the candidate's weights on the evaluator's model.
         fine_tuning_iterations: of each candidate.
-        directory: where each candidate's checkpoint is kept.
+        directory: where each candidate's checkpoint is kept; None: nowhere.
 
     Returns:
         One checkpoint a candidate: the variables by path; meta `index`, `source`, `ratios`, `accuracy`,
@@ -37,11 +37,12 @@ def judge_finalists(
     results = []
     with Progress("finalists", len(candidates), unit="finalist", quiet=quiet) as bar:
         for place, candidate in enumerate(candidates):
-            path = directory / f"finalist_{place}.npz"
-            found = read_checkpoint(path)
+            path = directory and directory / f"finalist_{place}.npz"
+            found = path and read_checkpoint(path)
             if found is None:
                 found = _judge(candidate, evaluator, resolve, reward, fine_tuning_iterations)
-                write_checkpoint(path, found)
+                if path is not None:
+                    write_checkpoint(path, found)
             results.append(found)
             bar.update(place + 1, reward=found.meta["reward"])
     return results

@@ -12,13 +12,11 @@ from compressors.graph import prunable_kernels
 from compressors.masks import MaskSet
 from compressors.path_table import PathTable
 from compressors.policies import DynamicPruning, FixedMasks
-from compressors.progressive import resolve_progressively
 from compressors.ratios import LayerSpec, Ratios, overall_ratio, uniform
 from compressors.regression import collect_grams
 from compressors.schedules import PolynomialSchedule
 from export.keras_model import save_plain_model
 from export.plots import plot_ratios, plot_search
-from export.sizes import kernel_table
 from learners.learner import Learner, training_summary
 from learners.training import Evaluation, TrainingResult, restore_variables
 from learners.weight_sparsification.allocation import (
@@ -27,12 +25,21 @@ from learners.weight_sparsification.allocation import (
     MAX_LAYER_RATIO,
     allocate,
     dense_ends,
+    keeps_ends_dense,
     layer_specs,
 )
 from learners.weight_sparsification.finalists import judge_finalists
 from learners.weight_sparsification.ratio_search import SearchLog, best_distinct, search
 from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
-from learners.weight_sparsification.rollout_eval import FineTuner, PathPruner, Pruner, RolloutEvaluator, SgdPruner
+from learners.weight_sparsification.rollout_eval import (
+    FineTuner,
+    PathPruner,
+    ProgressivePruner,
+    Pruner,
+    RolloutEvaluator,
+    SgdPruner,
+)
+from nets.tasks import ACCURACY
 from rl_agents.ddpg.agent import DdpgAgent
 from utils.errors import InputError
 from utils.run_dir import Checkpoint
@@ -40,7 +47,6 @@ from utils.run_dir import Checkpoint
 CALIBRATION_IMAGES = 320  # for Gram matrices and re-solving
 BATCH_NORM_IMAGES = 256  # for re-estimating statistics in a roll-out
 LONGEST_MASK_UPDATE_INTERVAL = 500
-SMALL_IMAGE = 64  # up to this size the first and the last layer stay dense, as on CIFAR-10
 
 
 class WeightSparseLearner(Learner):
@@ -64,7 +70,7 @@ class WeightSparseLearner(Learner):
 
     @property
     def _keeps_ends_dense(self) -> bool:
-        return max(self.helper.dataset.train.images.shape[1:3]) <= SMALL_IMAGE
+        return keeps_ends_dense(self.layers, self.helper.dataset.train.images.shape[1:])
 
     @property
     def _dense_paths(self) -> tuple[str, ...]:
@@ -75,6 +81,14 @@ class WeightSparseLearner(Learner):
         options = self.config.weight_sparse
         if self.model_path.suffix != ".keras":
             raise InputError(f"--ws_save_path must end in .keras. Received: {options.save_path!r}")
+        if options.reward_type == "multi-obj" and self.helper.metric_name != ACCURACY:
+            raise InputError(
+                "--ws_reward_type must be single-obj where the quality is no accuracy: multi-obj multiplies it by "
+                f"log(1 + sparsity), and that punishes sparsity where it is negative. Received: multi-obj with "
+                f"{self.helper.metric_name}"
+            )
+        if not self.layers:
+            raise InputError("the network must have a Conv2D or Dense layer to prune. Received: none")
         uniform(self.layers, options.prune_ratio, self._dense_paths, MAX_LAYER_RATIO)
         if options.prune_ratio_protocol == "optimal":
             RolloutEnv(self.layers, self.ratio_config)
@@ -88,6 +102,7 @@ class WeightSparseLearner(Learner):
 
     def run(self) -> dict[str, Any]:
         dense = self.dense_model()
+        self.say_what_stays_dense(dense)
         options = self.config.weight_sparse
         by_formula = options.prune_ratio_protocol in FORMULAS
         if by_formula and options.train_init == "dense":
@@ -151,7 +166,8 @@ class WeightSparseLearner(Learner):
         if "finalists" not in self.run_dir.stages():
             figures = [checkpoint.meta for checkpoint in judged]
             self.run_dir.finish_stage("finalists", sum(f["seconds"] for f in figures), {"finalists": figures})
-            self.say(f"chosen: {best.meta['source']}, validation accuracy {best.meta['accuracy']:.4f} before training")
+            accuracy = f"validation {self.helper.metric_name} {best.meta['accuracy']:.4f}"
+            self.say(f"chosen: {best.meta['source']}, {accuracy} before training")
         return best.meta["ratios"], best
 
     def _search(
@@ -209,8 +225,9 @@ class WeightSparseLearner(Learner):
             self.helper.loss,
             options.fine_tuning_learning_rate,
             self.config.net.training.weight_decay,
+            self.helper.quality,
         )
-        validation = Evaluation(model, batches, self.helper.loss, in_memory=True)
+        validation = Evaluation(model, batches, self.helper.loss, in_memory=True, quality=self.helper.quality)
         return RolloutEvaluator(model, prune, validation, tuner)
 
     def resolver(self, dense: keras.Model, evaluator: RolloutEvaluator) -> Pruner:
@@ -218,16 +235,7 @@ class WeightSparseLearner(Learner):
         if self.config.weight_sparse.regression_solver == "sgd":
             return evaluator.prune
         images = self.helper.calibration_images(CALIBRATION_IMAGES)
-        score = self.config.weight_sparse.path_score
-
-        def resolve(ratios: Ratios) -> None:
-            evaluator.prune(ratios)
-            plain, weights = evaluator.measure(), evaluator.model.get_weights()
-            resolve_progressively(dense, ratios, images, score=score).assign_to(evaluator.model)
-            if evaluator.measure().likelihood < plain.likelihood:
-                evaluator.model.set_weights(weights)
-
-        return resolve
+        return ProgressivePruner(evaluator, dense, images, self.config.weight_sparse.path_score)
 
     def _train(
         self, dense: keras.Model, ratios: Ratios, start: Checkpoint | None
@@ -260,7 +268,7 @@ class WeightSparseLearner(Learner):
         """Saves the model and writes the report."""
         started = time.perf_counter()
         save_plain_model(model, self.model_path)
-        layers = kernel_table(model, [layer.path for layer in self.layers], ratios)
+        layers = self.kernel_table(model, [layer.path for layer in self.layers], ratios)
         plot_ratios(layers, self.run_dir.file("plots", "ratios.png"), self.data_title)
         kept = sum(round(row["parameters"] * (1 - row["sparsity"])) for row in layers)
         sparsity = 1 - kept / sum(row["parameters"] for row in layers)

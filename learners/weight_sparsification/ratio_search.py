@@ -31,15 +31,26 @@ class Score(NamedTuple):
         return self.accuracy if self.accuracy_after is None else self.accuracy_after
 
 
-class SearchLog:
+class SearchRecords:
+    """The roll-outs so far, in memory alone."""
+
+    def __init__(self):
+        self.records: list[dict[str, Any]] = []
+
+    def append(self, record: dict[str, Any], agent: DdpgAgent) -> None:
+        """Takes one finished roll-out, and the agent as it is after it."""
+        self.records.append(record)
+
+
+class SearchLog(SearchRecords):
     """`search.jsonl`, a line a roll-out, and the agent's checkpoint after each.
 
     The checkpoint is the truth: a line that was written after it belongs to a roll-out that is done again.
     """
 
     def __init__(self, path: Path, checkpoint: Path):
+        super().__init__()
         self._path, self._checkpoint = path, checkpoint
-        self.records: list[dict[str, Any]] = []
 
     def resume(self, agent: DdpgAgent) -> None:
         """Takes back the roll-outs and the agent of an earlier start."""
@@ -55,8 +66,8 @@ class SearchLog:
         write_atomically(self._path, lambda temporary: temporary.write_text("".join(lines)))
 
     def append(self, record: dict[str, Any], agent: DdpgAgent) -> None:
-        """Writes one finished roll-out."""
-        self.records.append(record)
+        """Takes and writes one finished roll-out."""
+        super().append(record, agent)
         append_line(self._path, json.dumps(record, allow_nan=False))
         write_checkpoint(self._checkpoint, Checkpoint(agent.get_state(), {"rollouts": len(self.records)}))
 
@@ -67,7 +78,7 @@ def search(
     agent: DdpgAgent,
     given: Mapping[str, Ratios],
     score: Callable[[Ratios], Score],
-    log: SearchLog,
+    log: SearchRecords,
     num_rollouts: int,
     *,
     resolved_likelihood: Callable[[Ratios], float],

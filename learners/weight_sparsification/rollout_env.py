@@ -5,7 +5,7 @@ reference ratio.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +26,14 @@ class RatioConfig:
             `multi-obj` holds no budget and rewards accuracy * log(1 + overall ratio).
         keep_ends_dense: whether the first and the last layer keep all their weights, whatever the action.
         max_layer_ratio: no layer is pruned above this (a pruning path's sparsest level).
+        dense: paths of more layers that keep all their weights.
     """
 
     prune_ratio: float
     reward_type: str = "single-obj"
     keep_ends_dense: bool = True
     max_layer_ratio: float = 1.0
+    dense: Collection[str] = ()
 
     def __post_init__(self):
         for name in ("prune_ratio", "max_layer_ratio"):
@@ -89,16 +91,17 @@ class RolloutEnv:
         self.layers = tuple(layers)
         self._config = config
         middle = [config.prune_ratio if reference is None else reference[layer.path] for layer in layers]
-        self._high = _highest_ratios(middle, config)
+        self._high = _highest_ratios(layers, middle, config)
         self._middle = [min(ratio, high) for ratio, high in zip(middle, self._high, strict=True)]
         self._most_removed = _counts(layers, self._high)
         self._must_remove = _must_remove(layers, config, config.prune_ratio)
         if self._must_remove > sum(self._most_removed):
             assert reference is None, "a reference that meets the target leaves it reachable"
+            kept = ["first and last layer"] * config.keep_ends_dense + [f"{len(config.dense)} named layers"]
+            kept = " and ".join(kept if config.dense else kept[:-1])
             raise InputError(
                 f"prune_ratio must be at most {_largest_target(layers, config):.4f}, the largest the search reaches"
-                f"{' with first and last layer dense' if config.keep_ends_dense else ''}. "
-                f"Received: {config.prune_ratio}"
+                f"{f' with {kept} dense' if kept else ''}. Received: {config.prune_ratio}"
             )
         self._features = _static_features(layers)
         self.reset()
@@ -158,12 +161,12 @@ class RolloutEnv:
         return state
 
 
-def _highest_ratios(middle: Sequence[float], config: RatioConfig) -> list[float]:
-    """The ratio at action 1: 1 - (1 - m) / 3, at most `max_layer_ratio`, 0 for ends that stay dense."""
+def _highest_ratios(layers: Sequence[LayerSpec], middle: Sequence[float], config: RatioConfig) -> list[float]:
+    """The ratio at action 1: 1 - (1 - m) / 3, at most `max_layer_ratio`, 0 for layers that stay dense."""
     high = [min(1.0 - (1.0 - ratio) / 3.0, config.max_layer_ratio) for ratio in middle]
     if config.keep_ends_dense:
         high[0] = high[-1] = 0.0
-    return high
+    return [0.0 if layer.path in config.dense else ratio for layer, ratio in zip(layers, high, strict=True)]
 
 
 def _counts(layers: Sequence[LayerSpec], ratios: Sequence[float]) -> list[int]:
@@ -181,7 +184,7 @@ def _largest_target(layers: Sequence[LayerSpec], config: RatioConfig) -> float:
     """The largest reachable target, rounded down to four decimals."""
     for steps in range(int(config.prune_ratio * 10_000), -1, -1):
         target = steps / 10_000
-        most = _counts(layers, _highest_ratios([target] * len(layers), config))
+        most = _counts(layers, _highest_ratios(layers, [target] * len(layers), config))
         if _must_remove(layers, config, target) <= sum(most):
             return target
     raise AssertionError("ratio 0 removes nothing")

@@ -1,5 +1,6 @@
 """Scores an allocation of pruning ratios by the validation accuracy of the network it gives."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,19 +14,20 @@ from compressors.graph import prunable_kernels
 from compressors.masks import MaskSet
 from compressors.path_table import PathTable
 from compressors.policies import FixedMasks
-from compressors.progressive import resolve_by_adam
+from compressors.progressive import Targets, dense_targets, resolve_by_adam, resolve_progressively
 from compressors.ratios import Ratios, removed_counts
-from learners.training import Evaluation, Loss, TrainStep
+from learners.training import Evaluation, Loss, Quality, TrainStep
 from learners.weight_sparsification.ratio_search import Score
 from nets.learning_rates import warm_up_cosine
+from nets.tasks import is_largest_right
 
 Pruner = Callable[[Ratios], None]  # leaves its model pruned
 
 
 class Measure(NamedTuple):
-    """How good a network is on the validation images, twice in [0, 1].
+    """How good a network is on the validation images, twice; where it classifies, in [0, 1].
 
-    accuracy: the share that it classifies right.
+    accuracy: the share that it classifies right, or what the network's task has in its place.
     likelihood: exp(-loss), with cross-entropy the geometric mean of the probabilities that it gives to the right
         classes. It tells two good networks apart where their accuracies differ by chance.
     """
@@ -35,24 +37,32 @@ class Measure(NamedTuple):
 
 
 class PathPruner:
-    """`ws_rg_solver=closed-form`: kernels from their pruning paths, all else dense, batch norm re-estimated."""
+    """`ws_rg_solver=closed-form`: kernels from their pruning paths, all else dense, batch norm re-estimated.
 
-    def __init__(self, model: keras.Model, dense: keras.Model, table: PathTable, images: np.ndarray):
+    The table may leave out layers that are never pruned. `compiled=False` is sooner done where there is one allocation
+    only.
+    """
+
+    def __init__(
+        self, model: keras.Model, dense: keras.Model, table: PathTable, images: np.ndarray, compiled: bool = True
+    ):
         self._layers = table.layers
-        kernels, images = prunable_kernels(model), tf.constant(images)
+        by_path, images = {kernel.path: kernel for kernel in prunable_kernels(model)}, tf.constant(images)
+        kernels = [by_path[layer.path] for layer in table.layers]
         dense_values = [tf.constant(variable.value) for variable in dense.trainable_variables]
 
-        @tf.function(input_signature=[tf.TensorSpec([len(kernels)], tf.int32)])
         def prune(removed):
             for variable, value in zip(model.trainable_variables, dense_values, strict=True):
                 variable.assign(value)
-            for kernel, weights in zip(kernels, table.solve_counts(removed), strict=True):
+            for kernel, weights in zip(kernels, table.weights(removed), strict=True):
                 kernel.assign(weights)
             reestimate(model, images)
 
-        self._prune = prune
+        signature = [tf.TensorSpec([len(kernels)], tf.int32)]
+        self._prune = tf.function(prune, input_signature=signature, autograph=False) if compiled else prune
 
     def __call__(self, ratios: Ratios) -> None:
+        ratios = {layer.path: ratios[layer.path] for layer in self._layers}
         self._prune(tf.constant(removed_counts(self._layers, ratios), tf.int32))
 
 
@@ -84,10 +94,12 @@ class FineTuner:
         loss: Loss,
         rate: float,
         weight_decay: float,
+        quality: Quality = is_largest_right,
     ):
         self._masks = MaskSet(prunable_kernels(model))
         self._batches, self._rate = batches, rate
-        self._step = TrainStep(model, keras.optimizers.Adam(rate), loss, FixedMasks(self._masks), weight_decay)
+        policy = FixedMasks(self._masks)
+        self._step = TrainStep(model, keras.optimizers.Adam(rate), loss, policy, weight_decay, quality)
 
     def run(self, iterations: int) -> None:
         """Trains for `iterations` steps."""
@@ -102,9 +114,10 @@ class RolloutEvaluator:
 
     Args:
         prune: leaves `model` pruned to given ratios, with batch-norm statistics of its own.
+        fine_tuner: None where nothing is fine-tuned.
     """
 
-    def __init__(self, model: keras.Model, prune: Pruner, validation: Evaluation, fine_tuner: FineTuner):
+    def __init__(self, model: keras.Model, prune: Pruner, validation: Evaluation, fine_tuner: FineTuner | None = None):
         self.model, self.prune = model, prune
         self._validation, self._fine_tuner = validation, fine_tuner
 
@@ -125,4 +138,33 @@ class RolloutEvaluator:
 
     def fine_tune(self, iterations: int) -> None:
         """Trains the model as it stands, its zeros held."""
+        assert self._fine_tuner is not None, "a fine-tuner was given"
         self._fine_tuner.run(iterations)
+
+
+class ProgressivePruner:
+    """How a finalist's weights are found: as in its roll-out, or solved front to back where that is likelier.
+
+    Args:
+        evaluator: prunes as in a roll-out, and measures; its model is the one that is pruned.
+        dense: the dense network.
+        images: what the layers are fitted to, [B, ...].
+        score: as in `build_path`.
+    """
+
+    def __init__(self, evaluator: RolloutEvaluator, dense: keras.Model, images: np.ndarray, score: str = "input_norm"):
+        self._evaluator, self._dense, self._images, self._score = evaluator, dense, images, score
+
+    @functools.cached_property
+    def _targets(self) -> Targets:
+        return dense_targets(self._dense, self._images)
+
+    def __call__(self, ratios: Ratios) -> None:
+        evaluator = self._evaluator
+        # First what needs most memory: TensorFlow keeps what it took, and has it for what follows.
+        solved = resolve_progressively(self._dense, ratios, self._images, score=self._score, targets=self._targets)
+        evaluator.prune(ratios)
+        plain, weights = evaluator.measure(), evaluator.model.get_weights()
+        solved.assign_to(evaluator.model)
+        if evaluator.measure().likelihood < plain.likelihood:
+            evaluator.model.set_weights(weights)

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from compressors.batch_norm import normalise as infer_by_moving
 from compressors.batch_norm import normalise_by_batch, reestimate
 
 layers = keras.layers
@@ -112,3 +113,45 @@ def test_it_is_traced_once_whatever_the_weights():
         expected = convolve(x, kernel).var((0, 1, 2))
         np.testing.assert_allclose(model.get_layer("bn1").moving_variance, expected, rtol=1e-4)
     assert compiled.experimental_get_tracing_count() == 1
+
+
+def test_channels_need_not_come_last():
+    layer = layers.BatchNormalization(axis=1, epsilon=1e-3)
+    layer.build((None, 3, 4, 5))
+    generator = np.random.default_rng(0)
+    for variable in layer.variables:
+        variable.assign(generator.uniform(0.5, 1.5, variable.shape))
+    x = generator.normal(size=(6, 3, 4, 5)).astype(np.float32)
+    expected, mean, variance = normalise(np.moveaxis(x, 1, -1).astype(np.float64), layer)
+    outputs, statistics = normalise_by_batch(layer, tf.constant(x))
+    np.testing.assert_allclose(np.moveaxis(outputs, 1, -1), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(statistics.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(statistics.variance, variance, rtol=1e-5)
+
+
+def test_a_layer_that_is_used_twice_gets_the_mean_of_its_uses():
+    inputs = layers.Input((4,))
+    shared = layers.BatchNormalization(name="shared", epsilon=1e-3)
+    model = build(inputs, shared(shared(inputs) * 2.0))
+    x = np.random.default_rng(0).normal(3, 2, size=(50, 4)).astype(np.float32)
+    first, mean1, variance1 = normalise(x.astype(np.float64), shared)
+    _, mean2, variance2 = normalise(2 * first, shared)
+    reestimate(model, tf.constant(x))
+    np.testing.assert_allclose(shared.moving_mean, (mean1 + mean2) / 2, rtol=1e-4)
+    np.testing.assert_allclose(shared.moving_variance, (variance1 + variance2) / 2, rtol=1e-4)
+
+
+def test_inference_is_that_of_the_layer():
+    for options, shape in (
+        ({}, (5, 6, 7, 3)),
+        ({"scale": False}, (5, 6, 7, 3)),
+        ({}, (9, 3)),
+        ({"axis": 1}, (5, 3, 6, 7)),
+    ):
+        layer = layers.BatchNormalization(**options)
+        layer.build((None, *shape[1:]))
+        generator = np.random.default_rng(0)
+        for variable in layer.variables:
+            variable.assign(generator.uniform(0.5, 1.5, variable.shape))
+        x = tf.constant(generator.normal(size=shape), tf.float32)
+        np.testing.assert_allclose(infer_by_moving(layer, x), layer(x, training=False), rtol=1e-5, atol=1e-6)

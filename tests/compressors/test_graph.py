@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from compressors.graph import prunable_kernels, run_graph
+from compressors.graph import infer, is_prunable, prunable_kernels, run_graph
 from utils.errors import InputError
 
 layers = keras.layers
@@ -147,3 +147,21 @@ def test_depthwise_and_grouped_kernels_are_left_out_and_a_shared_one_counted_onc
     x = layers.Conv2D(4, 3, groups=2, name="grouped")(layers.Conv2DTranspose(4, 2)(x))
     model = keras.Model(inputs, layers.SeparableConv2D(2, 2)(x))
     assert [kernel.path for kernel in prunable_kernels(model)] == ["shared/kernel"]
+
+
+def test_channels_first_and_quantized_layers_are_not_prunable():
+    quantized = layers.Dense(3)
+    quantized.build((None, 4))
+    quantized.quantize("int8")
+    low_rank = layers.Dense(3)
+    low_rank.build((None, 4))
+    low_rank.enable_lora(1)
+    assert not any(map(is_prunable, (layers.Conv2D(4, 3, data_format="channels_first"), quantized, low_rank)))
+    assert is_prunable(layers.Dense(3))
+    assert is_prunable(layers.Conv2D(4, 3))
+
+
+def test_random_layers_rest_in_inference():
+    x = tf.constant(images())
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.RandomTranslation(0.5, 0.5), layers.Dropout(0.5)])
+    np.testing.assert_array_equal(run_graph(model, x, infer), x)

@@ -283,3 +283,11 @@ def test_adam_is_traced_once_for_all_shapes_and_rates():
         x, kernel, mask = problem(d=d, c=c)
         adam(x, x @ kernel, kernel, mask, iterations, rate)
     assert regress_by_adam.experimental_get_tracing_count() == 1
+
+
+def test_grams_that_are_not_wanted_are_left_out(model):
+    x = random(10, 6, 6, 2)
+    grams, fewer = collect_grams(model, [x]), collect_grams(model, [x], without=["conv2/kernel"])
+    assert list(fewer) == ["conv1/kernel", "fc/kernel"]
+    for path, gram in fewer.items():
+        np.testing.assert_allclose(gram, grams[path], rtol=1e-6)

@@ -276,3 +276,18 @@ def test_an_unfinished_rollout_has_no_allocation():
     env.step(0.5)
     with pytest.raises(ValueError, match="shorter"):
         env.ratios()
+
+
+# Layers that stay dense by name.
+
+
+def test_named_layers_keep_all_weights_and_the_others_make_up_for_them():
+    layers = [LayerSpec(name, (10, 10)) for name in "abcd"]
+    config = RatioConfig(0.5, keep_ends_dense=False, dense=["b"])
+    for action in (0.0, 0.5, 1.0):
+        env = RolloutEnv(layers, config)
+        walk(env, [action] * 4)
+        assert env.ratios()["b"] == 0
+        assert kept_weights(layers, env.ratios()) <= 200
+    with pytest.raises(InputError, match="with first and last layer and 1 named layers dense. Received: 0.7"):
+        RolloutEnv(layers, RatioConfig(0.7, dense=["b"]))
