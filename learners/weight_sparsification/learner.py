@@ -32,6 +32,8 @@ from learners.weight_sparsification.finalists import judge_finalists
 from learners.weight_sparsification.ratio_search import SearchLog, best_distinct, search
 from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
 from learners.weight_sparsification.rollout_eval import (
+    BATCH_NORM_IMAGES,
+    CALIBRATION_IMAGES,
     FineTuner,
     PathPruner,
     ProgressivePruner,
@@ -44,8 +46,6 @@ from rl_agents.ddpg.agent import DdpgAgent
 from utils.errors import InputError
 from utils.run_dir import Checkpoint
 
-CALIBRATION_IMAGES = 320  # for Gram matrices and re-solving
-BATCH_NORM_IMAGES = 256  # for re-estimating statistics in a roll-out
 LONGEST_MASK_UPDATE_INTERVAL = 500
 
 

@@ -20,7 +20,12 @@ from learners.weight_sparsification.config import WeightSparseConfig
 from learners.weight_sparsification.finalists import judge_finalists
 from learners.weight_sparsification.ratio_search import SearchRecords, best_distinct, search
 from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
-from learners.weight_sparsification.rollout_eval import PathPruner, ProgressivePruner, RolloutEvaluator
+from learners.weight_sparsification.rollout_eval import (
+    BATCH_NORM_IMAGES,
+    PathPruner,
+    ProgressivePruner,
+    RolloutEvaluator,
+)
 from learners.weight_sparsification.search_data import Examples
 from nets.tasks import classification_loss, classifier_outputs, is_right
 from rl_agents.ddpg.agent import DdpgAgent
@@ -28,8 +33,6 @@ from rl_agents.ddpg.config import DdpgConfig
 from utils.errors import InputError
 from utils.progress import Progress
 
-CALIBRATION_IMAGES = 320  # for Gram matrices and re-solving
-BATCH_NORM_IMAGES = 256  # for re-estimating statistics in a roll-out
 EVALUATION_BATCH = 50
 _DEFAULTS = WeightSparseConfig()
 

@@ -21,6 +21,9 @@ from learners.weight_sparsification.ratio_search import Score
 from nets.learning_rates import warm_up_cosine
 from nets.tasks import is_largest_right
 
+CALIBRATION_IMAGES = 320  # for Gram matrices and re-solving
+BATCH_NORM_IMAGES = 256  # for re-estimating statistics in a roll-out
+
 Pruner = Callable[[Ratios], None]  # leaves its model pruned
 
 

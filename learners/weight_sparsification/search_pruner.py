@@ -20,13 +20,13 @@ from compressors.working_copy import working_copy
 from learners.weight_sparsification.allocation import MAX_LAYER_RATIO, keeps_ends_dense
 from learners.weight_sparsification.config import PROTOCOLS
 from learners.weight_sparsification.network_search import (
-    CALIBRATION_IMAGES,
     Metric,
     SearchSettings,
     Validation,
     search_network,
 )
 from learners.weight_sparsification.rollout_env import REWARD_TYPES, RatioConfig
+from learners.weight_sparsification.rollout_eval import CALIBRATION_IMAGES
 from learners.weight_sparsification.search_data import Examples, class_indices, take_examples
 from utils.errors import InputError
 
