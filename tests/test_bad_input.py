@@ -1,5 +1,6 @@
 """Wrong input, as a user gives it: exit code 2 and one clear message before any work, and nothing is written."""
 
+import functools
 import re
 import signal
 import subprocess
@@ -255,7 +256,9 @@ def test_the_command_line_goes_before_path_conf(refused, tmp_path):
 
 def _start(*arguments, **options):
     options = dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) | options
-    return subprocess.Popen([sys.executable, "main.py", *arguments], **options)
+    # Tests that were started in the background by a shell ignore SIGINT, and so would the program.
+    heeds_interrupts = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, "main.py", *arguments], preexec_fn=heeds_interrupts, **options)
 
 
 def test_a_process_prints_one_line_and_nothing_else():
@@ -298,6 +301,9 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path, sent, code):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(sent)
-    _, message = process.communicate(timeout=60)
+    try:
+        _, message = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == code
     assert message == "interrupted: the same command goes on from the last checkpoint\n"
