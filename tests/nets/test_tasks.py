@@ -19,7 +19,8 @@ layers = keras.layers
 def network(*ends):
     """4 numbers to 3, then these layers or functions."""
     inputs = keras.Input((4,))
-    x = layers.Dense(3)(inputs)
+    # Named, as Keras may begin to count anew between the making of the ends and now.
+    x = layers.Dense(3, name="features")(inputs)
     for end in ends:
         x = end(x)
     return keras.Model(inputs, x)
