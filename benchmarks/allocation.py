@@ -56,7 +56,8 @@ def _measure(seed: int, ratio: float, protocols: list[str], iterations: int) -> 
     from compressors.graph import prunable_kernels
     from compressors.masks import MaskSet
     from compressors.policies import FixedMasks
-    from learners.training import Evaluation, TrainStep
+    from learners.evaluation import Evaluation
+    from learners.training import TrainStep
     from nets.learning_rates import warm_up_cosine
 
     keras.backend.clear_session()

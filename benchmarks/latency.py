@@ -23,7 +23,7 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     from compressors.quantizers import QUANTIZERS  # noqa: F401  registers the layers of quantized models
-    from learners.learner import read_model
+    from learners.network_files import read_model
 
     def classifier(path: Path):
         model = read_model(path)

@@ -7,9 +7,6 @@ import shutil
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,9 @@ from export.report import print_report, write_report
 from export.sizes import kernel_table, model_sizes
 from export.tensorboard import ScalarLog
 from learners.config import RunConfig
-from learners.training import Evaluation, Monitor, TrainingResult, TrainStep, named_arrays, restore_variables, train
+from learners.evaluation import Evaluation
+from learners.network_files import check_url, download, load_network
+from learners.training import Monitor, TrainingResult, TrainStep, train
 from nets.model_helper import ModelHelper
 from nets.tasks import ACCURACY
 from utils.errors import InputError, RunError, first_line
@@ -68,7 +67,7 @@ class Learner(abc.ABC):
         if given and Path(given).exists():
             load_network(Path(given), model)
         if self.config.run.model_http_url:
-            _check_url(self.config.run.model_http_url)
+            check_url(self.config.run.model_http_url)
 
     def check_flags(self) -> None:
         """Raises InputError for flags that do not go with the network; looks at neither network nor data."""
@@ -322,60 +321,3 @@ def versions() -> dict[str, str]:
         "keras": keras.__version__,
         "numpy": np.__version__,
     }
-
-
-def load_network(path: Path, model: keras.Model) -> None:
-    """Copies the weights of a `.keras` file into `model`.
-
-    Raises:
-        InputError: there is no such file, it is none of Keras', or it holds another network.
-    """
-    loaded = read_model(path, like=model)
-    arrays = named_arrays(loaded.weights)
-    # In a model within the model, Keras has "block/conv/kernel" or "conv/kernel" depending on how that was made.
-    if [_short_path(variable) for variable in loaded.weights] == [_short_path(variable) for variable in model.weights]:
-        arrays = {mine.path: np.asarray(kept.value) for mine, kept in zip(model.weights, loaded.weights, strict=True)}
-    restore_variables(model.weights, arrays, str(path))
-
-
-def _short_path(variable: keras.Variable) -> tuple[Any, ...]:
-    return (*variable.path.split("/")[-2:], *variable.shape)
-
-
-def read_model(path: Path, like: keras.Model | None = None) -> keras.Model:
-    """The network of a `.keras` file.
-
-    Args:
-        like: a network that was loaded before; if that has Lambda layers, those of the file may run too.
-
-    Raises:
-        InputError: there is no such file, or it is none of Keras'.
-    """
-    if not path.is_file():
-        raise InputError(f"there is no model at {path.absolute()}")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path} cannot be read as a .keras model: it is no zip archive, or not a whole one")
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=like is None or not has_lambda(like))
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as a .keras model: {first_line(error)}") from error
-
-
-def _check_url(url: str) -> None:
-    if not url.startswith(("https://", "http://")):
-        raise InputError(f"--model_http_url must begin with https:// or http://. Received: {url!r}")
-
-
-def download(url: str, path: Path) -> Path:
-    """Fetches a `.keras` file."""
-    _check_url(url)
-
-    def write(temporary: Path) -> None:
-        with urllib.request.urlopen(url, timeout=60) as response, open(temporary, "wb") as file:
-            shutil.copyfileobj(response, file)
-
-    try:
-        write_atomically(path, write)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise InputError(f"--model_http_url {url} cannot be fetched: {error}") from error
-    return path

@@ -10,13 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from compressors.policies import Batch, Policy, Replacement
+from learners.evaluation import Evaluation, Loss, Quality, exact_sum
 from nets.tasks import ACCURACY, is_largest_right
 from utils.errors import InputError, RunError
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
-
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels, outputs -> the batch's mean
-Quality = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels, outputs -> of each example [B]
 
 
 class TrainStep:
@@ -82,68 +80,11 @@ class TrainStep:
         self.optimizer.learning_rate.assign(rate)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._policy.after_update()
-        return loss, _exact_sum(self._quality(labels, logits))
+        return loss, exact_sum(self._quality(labels, logits))
 
     def _decay(self, gradient, variable):
         decay = self._policy.weight_decay(variable, self._weight_decay if id(variable) in self._decayed else 0.0)
         return gradient + decay * variable.value if decay else gradient
-
-
-class Evaluation:
-    """`evaluation()`: accuracy and mean loss of a model over a data set, exact to the last odd batch; compiled once.
-
-    Args:
-        quality: its mean is the accuracy.
-        in_memory: keep the batches as tensors. For a set that is evaluated again and again: reading it through tf.data
-            took as long as evaluating it.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        batches: tf.data.Dataset,
-        loss: Loss,
-        in_memory: bool = False,
-        quality: Quality = is_largest_right,
-    ):
-        def sums(images, labels):
-            logits = self._model(images, training=False)
-            count = tf.shape(labels, tf.int64)[0]
-            loss_sum = loss(labels, logits) * tf.cast(count, tf.float32)
-            return _exact_sum(quality(labels, logits)), count, loss_sum
-
-        def over_dataset():
-            totals = tf.zeros([], tf.float64), tf.zeros([], tf.int64), tf.zeros([])
-            for images, labels in batches:
-                totals = tuple(total + part for total, part in zip(totals, sums(images, labels), strict=True))
-            return totals
-
-        def over_tensors():
-            totals = tf.zeros([], tf.float64), tf.zeros([], tf.int64), tf.zeros([])
-            for first in tf.range(0, tf.shape(labels)[0], size):
-                parts = sums(images[first : first + size], labels[first : first + size])
-                totals = tuple(total + part for total, part in zip(totals, parts, strict=True))
-            return totals
-
-        if in_memory:
-            batches = list(batches)
-            images, labels = (tf.concat([batch[part] for batch in batches], 0) for part in (0, 1))
-            size = len(batches[0][0])
-        self._sums_over_all = over_tensors if in_memory else over_dataset
-        self.use(model)
-
-    def use(self, model: keras.Model) -> None:
-        """Evaluates this model from here on."""
-        self._model, self._run = model, tf.function(self._sums_over_all)
-
-    def __call__(self) -> dict[str, float]:
-        quality_sum, total, loss_sum = (value.numpy() for value in self._run())
-        return {"accuracy": float(quality_sum / total), "loss": float(loss_sum / total)}
-
-
-def _exact_sum(quality: tf.Tensor) -> tf.Tensor:
-    """The sum of a batch in double precision, where counts of right ones are exact however many there are."""
-    return tf.reduce_sum(tf.cast(quality, tf.float64))
 
 
 class TrainingResult(NamedTuple):

@@ -21,7 +21,8 @@ from compressors.scheduled_policies import Training
 from compressors.scheduler import CompressionScheduler
 from export.keras_model import save_plain_model
 from export.sizes import model_sizes
-from learners.learner import Learner, download, load_network, read_model, training_summary
+from learners.learner import Learner, training_summary
+from learners.network_files import download, load_network, read_model
 from learners.training import TrainingResult
 from nets.architectures import build_architecture
 from utils.errors import InputError

@@ -17,8 +17,9 @@ from compressors.regression import collect_grams
 from compressors.schedules import PolynomialSchedule
 from export.keras_model import save_plain_model
 from export.plots import plot_ratios, plot_search
+from learners.evaluation import Evaluation
 from learners.learner import Learner, training_summary
-from learners.training import Evaluation, TrainingResult, restore_variables
+from learners.training import TrainingResult, restore_variables
 from learners.weight_sparsification.allocation import (
     BASELINES,
     FORMULAS,

@@ -16,7 +16,8 @@ from compressors.path_table import PathTable
 from compressors.policies import FixedMasks
 from compressors.progressive import Targets, dense_targets, resolve_by_adam, resolve_progressively
 from compressors.ratios import Ratios, removed_counts
-from learners.training import Evaluation, Loss, Quality, TrainStep
+from learners.evaluation import Evaluation, Loss, Quality
+from learners.training import TrainStep
 from learners.weight_sparsification.ratio_search import Score
 from nets.learning_rates import warm_up_cosine
 from nets.tasks import is_largest_right

@@ -11,7 +11,7 @@ from datasets.images import ImageArrays, ImageDataset
 from export.keras_model import save_plain_model
 from learners.config import RunConfig, RunOptions
 from learners.full_precision import FullPrecisionLearner
-from learners.learner import load_network
+from learners.network_files import load_network
 from nets.config import NetConfig
 from nets.layers import FusedBatchNormalization
 from nets.model_helper import ModelHelper

@@ -6,7 +6,8 @@ import tensorflow as tf
 from compressors.masks import MaskSet
 from compressors.policies import DynamicPruning, Policy
 from compressors.schedules import PolynomialSchedule
-from learners.training import Evaluation, Monitor, TrainStep, named_arrays, restore_variables, train
+from learners.evaluation import Evaluation
+from learners.training import Monitor, TrainStep, named_arrays, restore_variables, train
 from nets.layers import FusedBatchNormalization
 from utils.errors import InputError, RunError
 from utils.run_dir import read_checkpoint

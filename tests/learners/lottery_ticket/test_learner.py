@@ -10,8 +10,8 @@ from compressors.policies import Policy
 from export import plots
 from learners import learner as learners
 from learners.full_precision import FullPrecisionLearner
-from learners.learner import load_network
 from learners.lottery_ticket.learner import LotteryTicketLearner
+from learners.network_files import load_network
 from learners.training import Monitor, TrainStep, named_arrays, train
 from tests.small_helper import NUM_EPOCHS, STEPS_PER_EPOCH, SmallHelper, lottery_config
 from utils.errors import InputError, RunError

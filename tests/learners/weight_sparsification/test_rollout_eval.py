@@ -10,7 +10,8 @@ from compressors.graph import prunable_kernels
 from compressors.path_table import PathTable
 from compressors.ratios import num_removed
 from compressors.regression import collect_grams
-from learners.training import Evaluation, TrainStep
+from learners.evaluation import Evaluation
+from learners.training import TrainStep
 from learners.weight_sparsification.ratio_search import Score
 from learners.weight_sparsification.rollout_eval import FineTuner, PathPruner, RolloutEvaluator, SgdPruner
 from nets.layers import FusedBatchNormalization

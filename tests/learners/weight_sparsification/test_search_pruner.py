@@ -11,7 +11,7 @@ from compressors.path_table import PathTable
 from compressors.ratios import num_removed, parameter_budget
 from compressors.regression import collect_grams
 from compressors.working_copy import working_copy
-from learners.training import Evaluation
+from learners.evaluation import Evaluation
 from learners.weight_sparsification import network_search, search_pruner
 from learners.weight_sparsification.allocation import allocate, dense_ends, layer_specs
 from learners.weight_sparsification.rollout_env import RatioConfig
