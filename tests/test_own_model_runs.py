@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import main
-from tests.own_network_files import make_folder
+from tests.own_network_files import OWN_CODE, make_folder
 from utils.run_dir import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -208,15 +208,7 @@ def module(folder):
     """A module of the user's: a network with a layer and a function of its own, and one for numbers."""
     (folder / "my_nets.py").write_text(
         "import keras\n"
-        "from keras import layers\n"
-        "class Scale(layers.Layer):\n"
-        "    def build(self, shape):\n"
-        "        self.scale = self.add_weight(shape=(shape[-1],), initializer='ones', name='scale')\n"
-        "    def call(self, x):\n"
-        "        return x * self.scale\n"
-        "def bent(x):\n"
-        "    return keras.ops.maximum(x, 0.1 * x)\n"
-        "def digits():\n"
+        "from keras import layers\n" + OWN_CODE + "def digits():\n"
         "    images = keras.Input((8, 8, 1))\n"
         "    block = keras.Sequential([layers.Conv2D(8, 3, activation=bent), Scale()], name='block')\n"
         "    x = layers.SeparableConv2D(8, 3, name='separable')(block(layers.Rescaling(1 / 255)(images)))\n"

@@ -11,6 +11,7 @@ import tensorflow as tf
 from datasets.config import DataConfig, OwnDataConfig
 from nets.config import NetConfig, OwnModelConfig
 from nets.own_model import OwnModelHelper
+from tests.own_network_files import OWN_CODE
 from utils.errors import InputError
 
 layers = keras.layers
@@ -147,14 +148,7 @@ def test_normalisation_learnt_from_data_still_normalises(caller):
 def test_code_of_the_users_own_needs_no_registration_in_a_module(caller):
     write_module(
         caller,
-        "class Scale(layers.Layer):\n"
-        "    def build(self, shape):\n"
-        "        self.scale = self.add_weight(shape=(shape[-1],), initializer='ones', name='scale')\n"
-        "    def call(self, x):\n"
-        "        return x * self.scale\n"
-        "def bent(x):\n"
-        "    return keras.ops.maximum(x, 0.1 * x)\n"
-        "def build():\n"
+        OWN_CODE + "def build():\n"
         "    return keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), Scale(), layers.Dense(3, bent)])\n",
     )
     model = helper("mine:build", directory=caller).build_model()
