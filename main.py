@@ -57,7 +57,8 @@ def run(arguments: list[str]) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         if debug:
             raise
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        if "HOROVOD_RANK" not in os.environ:  # else the launcher says it once for all workers
+            print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, _Terminated) else 130)
     except (InputError, RunError) as error:
         if debug:
@@ -73,14 +74,9 @@ def _run(arguments: list[str]) -> int:
         return 0
     if not words or words[0].startswith("-"):
         raise InputError(f"the first argument must be a net script. Received: {' '.join(words) or 'nothing'}\n{USAGE}")
-    script = _net_script(words[0])
-    values = _parse(words)
-    given = {name for name in values if values[name].present}
-    config = _with_found_paths(_read_config(values), values)
-    if not config.net.own_model.source:
-        config = _with_path_conf(config, values, script.stem.removesuffix("_run").rpartition("_at_")[2])
-    config.check()
+    script, values, given, config = _read_command_line(words)
     signal.signal(signal.SIGTERM, _stop)
+    _share_processor()
 
     with _quick_imports():
         _import_tensorflow()
@@ -90,6 +86,40 @@ def _run(arguments: list[str]) -> int:
     helper_class.check_flags(config.net, given)
     config = _with_defaults(config, values, helper_class.flag_defaults(config.net))
     return _start(config, helper_class, learner_class)
+
+
+def check_command_line(words: list[str], paths_are_here: bool = True) -> None:
+    """Raises InputError for `[net script, flags ...]` that cannot be meant; loads neither TensorFlow nor network.
+
+    Args:
+        paths_are_here: whether the run will be on this machine; if not, neither files nor path.conf are looked at.
+    """
+    _read_command_line(words, paths_are_here)
+
+
+def _read_command_line(
+    words: list[str], paths_are_here: bool = True
+) -> tuple[Path, absl_flags.FlagValues, set[str], RunConfig]:
+    """The net script, all flags, the names of those that were given, and the configuration they make."""
+    script = _net_script(words[0])
+    values = parse_flags(words)
+    given = {name for name in values if values[name].present}
+    config = _read_config(values)
+    if paths_are_here:
+        config = _with_found_paths(config, values)
+    if paths_are_here and not config.net.own_model.source:
+        config = _with_path_conf(config, values, script.stem.removesuffix("_run").rpartition("_at_")[2])
+    config.check()
+    return script, values, given, config
+
+
+def _share_processor() -> None:
+    """Several workers of one machine share its cores, unless the environment says otherwise."""
+    fellows = int(os.environ.get("HOROVOD_LOCAL_SIZE", "1"))
+    if fellows > 1:
+        threads = max(1, len(os.sched_getaffinity(0)) // fellows)
+        for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(name, str(threads))
 
 
 def _learner_class(name: str) -> type:
@@ -109,36 +139,48 @@ def _start(config: RunConfig, helper_class: type, learner_class: type) -> int:
     """Everything that needs TensorFlow."""
     import tensorflow as tf
 
+    from learners.agreement import check_agreement
     from utils.run_dir import RunDir
-    from utils.workers import make_workers
+    from utils.workers import from_all, make_workers
 
     if tf.config.list_physical_devices("GPU"):  # on a CPU the kernels are deterministic as they are
         tf.config.experimental.enable_op_determinism()
-    workers = make_workers(config.run.enbl_multi_gpu)
+    workers = make_workers(config.run.enbl_multi_gpu, config.run.worker_timeout)
+    if not workers.is_first:
+        config = _silent(config)
     helper = helper_class(config.net, workers.rank, workers.size)
     name = f"{helper.model_name}_at_{helper.dataset_name}"
-    run_dir = RunDir(config.run.run_dir or ROOT / "runs" / name / config.run.learner)
-    learner = learner_class(config, helper, run_dir)
+    run_dir = RunDir(config.run.run_dir or ROOT / "runs" / name / config.run.learner, workers)
+    learner = learner_class(config, helper, run_dir, workers)
     learner.check_flags()
     if config.schedule.dry_run:
-        learner.print_plan(sys.stdout)
+        if workers.is_first:
+            learner.print_plan(sys.stdout)
         return 0
     if not config.run.quiet:
         print(f"{helper.model_name} on {helper.dataset.title}, learner {config.run.learner}", flush=True)
     if config.run.exec_mode == "eval":
         result = learner.evaluate()
-        print(
-            f"test {helper.metric_name} {result['accuracy']:.4f}, loss {result['loss']:.4f} on {helper.dataset.title}"
-        )
+        if workers.is_first:
+            figures = f"{helper.metric_name} {result['accuracy']:.4f}, loss {result['loss']:.4f}"
+            print(f"test {figures} on {helper.dataset.title}")
         return 0
-    learner.check()
-    run_dir.open({"net": name, **_identity(config), **learner.identity()}, config.run.overwrite)
+    from_all(workers, learner.check)
+    identity = {"net": name, **_identity(config), **from_all(workers, learner.identity)}
+    check_agreement(workers, ROOT, helper, identity)
+    run_dir.open(identity, config.run.overwrite)
     try:
         learner.run()
     except InputError:  # such as an address that answers 404
         run_dir.release()
         raise
     return 0
+
+
+def _silent(config: RunConfig) -> RunConfig:
+    """The same, but nothing is said: rank 0 speaks for all workers."""
+    run, net = (dataclasses.replace(part, quiet=True) for part in (config.run, config.net))
+    return dataclasses.replace(config, run=run, net=net)
 
 
 def _net_script(word: str) -> Path:
@@ -178,7 +220,8 @@ def _check_helper_class(helper_class: Any, script: Path) -> None:
         raise InputError(f"ModelHelper of {script} must define {missing}")
 
 
-def _parse(words: list[str]) -> absl_flags.FlagValues:
+def parse_flags(words: list[str]) -> absl_flags.FlagValues:
+    """The flags of `[net script, flags ...]`; InputError for one that does not exist or cannot be read."""
     values = absl_flags.FlagValues()
     define_flags(FLAG_GROUPS, values)
     try:

@@ -90,16 +90,25 @@ class PathTable:
     @classmethod
     def load(cls, file: str | os.PathLike) -> "PathTable":
         """The table that `save` wrote. InputError where the file is damaged or another kind of file."""
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                names = [str(name) for name in arrays["names"]]
-                paths = {name: _read_path(arrays, index) for index, name in enumerate(names)}
-                grams = {name: arrays[f"{index}.gram"] for index, name in enumerate(names)}
-                return cls(paths, grams, arrays["densities"])
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"not a table of pruning paths, or damaged. Received: {os.fspath(file)} ({error})"
-            ) from error
+        return cls(*read_paths(file))
+
+
+def read_paths(
+    file: str | os.PathLike,
+) -> tuple[dict[str, PruningPath], dict[str, np.ndarray], np.ndarray]:
+    """Paths, Gram matrices and densities of a table that `save` wrote.
+
+    Raises:
+        InputError: the file is damaged or another kind of file.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            names = [str(name) for name in arrays["names"]]
+            paths = {name: _read_path(arrays, index) for index, name in enumerate(names)}
+            grams = {name: arrays[f"{index}.gram"] for index, name in enumerate(names)}
+            return paths, grams, arrays["densities"]
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"not a table of pruning paths, or damaged. Received: {os.fspath(file)} ({error})") from error
 
 
 def _read_path(arrays: Mapping[str, np.ndarray], index: int) -> PruningPath:

@@ -22,7 +22,15 @@ class RunOptions:
     run_dir: str = flag("", "run directory [runs/<model>_at_<dataset>/<learner>]", affects_result=False)
     overwrite: bool = flag(False, "delete what is in the run directory first", affects_result=False)
     seed: int = flag(0, "seed of everything random", minimum=0)
-    enbl_multi_gpu: bool = flag(False, "train in several processes", affects_result=False)
+    enbl_multi_gpu: bool = flag(
+        False, "this process is one of several (run_local.sh -n=N says so)", affects_result=False
+    )
+    worker_timeout: int = flag(
+        300,
+        "seconds that workers wait for one another; must be more than one roll-out or finalist takes",
+        minimum=1,
+        affects_result=False,
+    )
     save_path: str = flag(
         "", "the dense model: taken from there if it exists, else trained and kept there [<run_dir>/dense/model.keras]"
     )

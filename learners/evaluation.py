@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from nets.tasks import is_largest_right
+from utils.workers import ALONE, Workers
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels, outputs -> the batch's mean
 Quality = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels, outputs -> of each example [B]
@@ -16,6 +17,7 @@ class Evaluation:
 
     Args:
         quality: its mean is the accuracy.
+        workers: those whose batches together are the data set.
         in_memory: keep the batches as tensors. For a set that is evaluated again and again: reading it through tf.data
             took as long as evaluating it.
     """
@@ -27,6 +29,7 @@ class Evaluation:
         loss: Loss,
         in_memory: bool = False,
         quality: Quality = is_largest_right,
+        workers: Workers = ALONE,
     ):
         def sums(images, labels):
             logits = self._model(images, training=False)
@@ -51,7 +54,8 @@ class Evaluation:
             batches = list(batches)
             images, labels = (tf.concat([batch[part] for batch in batches], 0) for part in (0, 1))
             size = len(batches[0][0])
-        self._sums_over_all = over_tensors if in_memory else over_dataset
+        over_batches = over_tensors if in_memory else over_dataset
+        self._sums_over_all = lambda: workers.sum(over_batches())
         self.use(model)
 
     def use(self, model: keras.Model) -> None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from compressors.graph import prunable_kernels
-from export.keras_model import save_plain_model
 from learners.learner import Learner
 
 
@@ -12,7 +11,7 @@ class FullPrecisionLearner(Learner):
 
     def run(self) -> dict[str, Any]:
         model = self.dense_model()
-        save_plain_model(model, self.model_path)
+        self.save(model, self.model_path)
         layers = self.kernel_table(model, [kernel.path for kernel in prunable_kernels(model)], {})
         stage = self.run_dir.stages()["dense"]
         was_trained = "iterations" in stage

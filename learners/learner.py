@@ -32,15 +32,19 @@ from nets.tasks import ACCURACY
 from utils.errors import InputError, RunError, first_line
 from utils.keras_layers import code_of, has_lambda, make_known
 from utils.run_dir import RunDir, write_atomically
+from utils.workers import ALONE, Workers, from_first, share_variables
 
 VERSION = "0.1.0"
 
 
 class Learner(abc.ABC):
-    """Runs stages in a run directory; a stage that is finished is not repeated."""
+    """Runs stages in a run directory; a stage that is finished is not repeated.
 
-    def __init__(self, config: RunConfig, helper: ModelHelper, run_dir: RunDir):
-        self.config, self.helper, self.run_dir = config, helper, run_dir
+    Several workers go through all of it side by side, each with a learner of its own; rank 0 alone has the files.
+    """
+
+    def __init__(self, config: RunConfig, helper: ModelHelper, run_dir: RunDir, workers: Workers = ALONE):
+        self.config, self.helper, self.run_dir, self.workers = config, helper, run_dir, workers
 
     @functools.cached_property
     def _test_batches(self) -> tf.data.Dataset:
@@ -56,7 +60,10 @@ class Learner(abc.ABC):
         return self.run_dir.path / "model.keras"
 
     def check(self) -> None:
-        """Raises InputError for what can be known to be wrong before any work; the run directory is not yet claimed."""
+        """Raises InputError for what can be known to be wrong before any work; the run directory is not yet claimed.
+
+        Workers check each by itself: nothing in here is collective.
+        """
         given = self.config.run.save_path
         if given and not given.endswith(".keras"):
             raise InputError(f"--save_path must end in .keras. Received: {given!r}")
@@ -64,7 +71,7 @@ class Learner(abc.ABC):
         self.kernel_table(model, [kernel.path for kernel in prunable_kernels(model)], {})
         if has_lambda(model) or code_of(model):
             self._rehearse_saving(model)
-        if given and Path(given).exists():
+        if given and self.workers.is_first and Path(given).exists():
             load_network(Path(given), model)
         if self.config.run.model_http_url:
             check_url(self.config.run.model_http_url)
@@ -125,7 +132,7 @@ class Learner(abc.ABC):
         """Accuracy and loss on the test set of the model at `--save_path_eval`, by default the run's result."""
         path = Path(self.config.run.save_path_eval or self.model_path)
         model = self.new_model()
-        load_network(path, model)
+        self.load(path, model)
         return self.test(model)
 
     def new_model(self) -> keras.Model:
@@ -141,7 +148,18 @@ class Learner(abc.ABC):
 
     def test(self, model: keras.Model) -> dict[str, float]:
         """Accuracy and loss on the whole test set."""
-        return Evaluation(model, self._test_batches, self.helper.loss, quality=self.helper.quality)()
+        batches, quality = self._test_batches, self.helper.quality
+        return Evaluation(model, batches, self.helper.loss, quality=quality, workers=self.workers)()
+
+    def load(self, path: Path, model: keras.Model) -> None:
+        """Gives `model` the weights of a `.keras` file, which rank 0 reads for all workers."""
+        from_first(self.workers, lambda: load_network(path, model))
+        share_variables(self.workers, model.variables)
+
+    def save(self, model: keras.Model, path: Path) -> None:
+        """Writes a `.keras` file, on rank 0."""
+        if self.workers.is_first:
+            save_plain_model(model, path)
 
     def say(self, line: str) -> None:
         """Tells the user, unless `--quiet`."""
@@ -154,17 +172,18 @@ class Learner(abc.ABC):
         model = self.new_model()
         kept = self.run_dir.file("dense", "model.keras")
         if "dense" in self.run_dir.stages():
-            load_network(kept, model)
+            self.load(kept, model)
             return model
         training: dict[str, Any] = {}
-        source = self.take_dense(model)
+        source = from_first(self.workers, lambda: self.take_dense(model))
+        share_variables(self.workers, model.variables)
         if source is None:
             source = "trained"
             result = self.train_dense(model)
             training = training_summary(result) | {"validation_accuracy": result.history[-1]["validation_accuracy"]}
-        save_plain_model(model, kept)
+        self.save(model, kept)
         given = Path(self.config.run.save_path)
-        if self.config.run.save_path and not given.exists():
+        if self.config.run.save_path and self.workers.is_first and not given.exists():
             write_atomically(given, lambda temporary: shutil.copyfile(kept, temporary))
         tested = self.test(model)
         seconds = training["seconds"] if training else time.perf_counter() - started
@@ -180,7 +199,10 @@ class Learner(abc.ABC):
             self.say(f"warning: {advice}")
 
     def take_dense(self, model: keras.Model) -> str | None:
-        """Gives `model` the weights of a dense network trained elsewhere: its source, or None where none is given."""
+        """Gives `model` the weights of a dense network trained elsewhere: its source, or None where none is given.
+
+        Only rank 0 is asked.
+        """
         if self.helper.has_trained_weights:
             return self.helper.weights_source
         given = Path(self.config.run.save_path)
@@ -230,8 +252,17 @@ class Learner(abc.ABC):
 
     def train_step(self, model: keras.Model, policy: Policy, optimizer: keras.Optimizer) -> TrainStep:
         """A step of every training of this run."""
-        decay = self.config.net.training.weight_decay
-        return TrainStep(model, optimizer, self.helper.loss, policy, decay, self.helper.quality)
+        options = self.config.net.training
+        return TrainStep(
+            model,
+            optimizer,
+            self.helper.loss,
+            policy,
+            options.weight_decay,
+            self.helper.quality,
+            self.workers,
+            options.sync_batch_norm,
+        )
 
     def run_training(
         self,
@@ -246,6 +277,11 @@ class Learner(abc.ABC):
         """`train_stage` with a step that was made, and perhaps compiled, before; it may begin after the first step."""
         options = self.config.run
         with ScalarLog(Path(options.log_dir or self.run_dir.path / "tensorboard") / name) as log:
+
+            def log_row(row: Mapping[str, float]) -> None:
+                if self.workers.is_first:
+                    log.log(int(row["step"]), self._scalars(row))
+
             result = train(
                 step,
                 policy,
@@ -255,21 +291,26 @@ class Learner(abc.ABC):
                 Monitor(
                     options.summary_interval,
                     options.save_interval,
-                    on_row=lambda row: log.log(int(row["step"]), self._scalars(row)),
+                    on_row=log_row,
                     quiet=options.quiet,
                     metric_name=self.helper.metric_name,
                 ),
                 title=title,
                 steps_per_epoch=self.helper.steps_per_epoch,
                 validation=Evaluation(
-                    step.model, self.helper.validation_batches(), self.helper.loss, quality=self.helper.quality
+                    step.model,
+                    self.helper.validation_batches(),
+                    self.helper.loss,
+                    quality=self.helper.quality,
+                    workers=self.workers,
                 ),
                 first_step=first_step,
             )
-        from export.plots import plot_training  # loads Matplotlib, which a dry run need not wait for
+        if self.workers.is_first:
+            from export.plots import plot_training  # loads Matplotlib, which a dry run need not wait for
 
-        path = self.run_dir.file("plots", f"training_{name}.png")
-        plot_training(result.history, path, self.data_title, self.helper.metric_name)
+            path = self.run_dir.file("plots", f"training_{name}.png")
+            plot_training(result.history, path, self.data_title, self.helper.metric_name)
         return result
 
     def _scalars(self, row: Mapping[str, float]) -> dict[str, float]:
@@ -296,10 +337,12 @@ class Learner(abc.ABC):
             "sizes": model_sizes(model),
             **result,
             "stages": [{"name": name, "seconds": stage["seconds"]} for name, stage in stages.items()],
+            **({} if self.workers.size == 1 else {"workers": self.workers.size}),
         }
-        write_report(self.run_dir.path, report)
-        print_report(report, sys.stdout)
-        print(f"all of it is in {self.run_dir.path}")
+        if self.workers.is_first:
+            write_report(self.run_dir.path, report)
+            print_report(report, sys.stdout)
+            print(f"all of it is in {self.run_dir.path}")
         return report
 
 

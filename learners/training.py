@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from compressors.policies import Batch, Policy, Replacement
 from learners.evaluation import Evaluation, Loss, Quality, exact_sum
+from nets.layers import synchronise_batch_norm
 from nets.tasks import ACCURACY, is_largest_right
 from utils.errors import InputError, RunError
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
+from utils.workers import ALONE, Workers, check_same, from_first, share_variables
 
 
 class TrainStep:
@@ -22,6 +24,13 @@ class TrainStep:
 
     The loss is the policy's transform of `loss(labels, model(images))`; `weight_decay * w` is added to the gradient of
     every trainable variable outside batch norm. Learning rates and masks are data, so nothing is traced twice.
+
+    Several workers each have a batch of their own; gradients and losses are the means over all of them, so that all
+    take the same step. Moving statistics of batch norm go their own ways during a call and are averaged at its end.
+
+    Args:
+        workers: those who train the network together.
+        sync_batch_norm: whether batch norm normalises by the statistics of all workers' batches together.
     """
 
     def __init__(
@@ -32,21 +41,30 @@ class TrainStep:
         policy: Policy,
         weight_decay: float = 0.0,
         quality: Quality = is_largest_right,
+        workers: Workers = ALONE,
+        sync_batch_norm: bool = False,
     ):
         self._loss, self._policy, self._weight_decay, self._quality = loss, policy, weight_decay, quality
+        self.workers, self._sync_batch_norm = workers, sync_batch_norm
         self.trace_count = 0
         self.adopt(Replacement(model, optimizer))
 
     def adopt(self, network: Replacement) -> None:
         """Trains this network from here on; it is traced anew."""
         self.model, self.optimizer = network
+        if self._sync_batch_norm:
+            synchronise_batch_norm(self.model, self.workers)
+        self._statistics = _float_statistics(self.model) if self.workers.size > 1 else []
         self._decayed = {id(variable) for variable in _decayed_variables(self.model)}
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
         self._compiled: Any = None
 
     def run(self, iterator: Any, rates: np.ndarray, first_step: int = 0) -> tuple[np.ndarray, float]:
-        """Losses of the steps `[n]`, and the sum of their examples' quality (how many were classified right)."""
+        """Losses of the steps `[n]`, and the sum of their examples' quality (how many were classified right).
+
+        Of several workers both are means over them.
+        """
         if self._compiled is None:
             numbers = (tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64))
             specs = (tf.data.IteratorSpec(iterator.element_spec), *numbers)
@@ -64,7 +82,9 @@ class TrainStep:
             loss, of_step = step(next(iterator), rates[index], first_step + tf.cast(index, tf.int64))
             losses = losses.write(index, loss)
             quality += of_step
-        return losses.stack(), quality
+        for variable, mean in zip(self._statistics, self.workers.mean(self._statistics), strict=True):
+            variable.assign(mean)
+        return self.workers.mean([losses.stack(), quality])
 
     def _step(self, batch, rate, step):
         images, labels = batch
@@ -74,13 +94,17 @@ class TrainStep:
             logits = self.model(images, training=True)
             loss = self._loss(labels, logits)
             total = self._policy.transform_loss(loss, Batch(images, labels, logits))
-        gradients = tape.gradient(total, [variable.value for variable in variables])
+        gradients = self._averaged(tape.gradient(total, [variable.value for variable in variables]))
         gradients = [self._decay(gradient, variable) for gradient, variable in zip(gradients, variables, strict=True)]
         gradients = self._policy.transform_gradients(gradients, variables)
         self.optimizer.learning_rate.assign(rate)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._policy.after_update()
         return loss, exact_sum(self._quality(labels, logits))
+
+    def _averaged(self, gradients):
+        means = iter(self.workers.mean([gradient for gradient in gradients if gradient is not None]))
+        return [None if gradient is None else next(means) for gradient in gradients]
 
     def _decay(self, gradient, variable):
         decay = self._policy.weight_decay(variable, self._weight_decay if id(variable) in self._decayed else 0.0)
@@ -129,9 +153,10 @@ def train(
         first_step: where a training without a checkpoint begins; rates and batches are those of the steps from there.
 
     Raises:
-        RunError: the loss is not finite; the last good checkpoint stays.
+        RunError: the loss is not finite; the last good checkpoint stays. Or the workers' masks differ.
     """
-    total = len(learning_rates)
+    total, workers = len(learning_rates), step.workers
+    share_variables(workers, [*step.model.variables, *step.optimizer.variables])
     progress = _Position.resume(checkpoint, step, policy) or _Position(first_step)
     if validation is not None:
         validation.use(step.model)
@@ -140,10 +165,13 @@ def train(
     with Progress(title, total, initial=progress.step, quiet=monitor.quiet) as bar:
         while progress.step < total:
             started, begin = time.perf_counter(), progress.step
-            if begin % steps_per_epoch == 0:
+            is_epoch_begin, is_update = begin % steps_per_epoch == 0, policy.next_update(begin) == begin
+            if is_epoch_begin:
                 policy.on_epoch_begin(begin // steps_per_epoch)
-            if policy.next_update(begin) == begin:
+            if is_update:
                 policy.on_batch_begin(begin)
+            if is_epoch_begin or is_update:
+                check_same(workers, f"weights and masks before step {begin}", lambda: _arrays(step, policy))
             end = _next_stop(begin, total, monitor, steps_per_epoch, policy.next_update(begin + 1))
             rates = policy.learning_rates(learning_rates[begin:end])
             losses, quality = step.run(iterator, rates, begin)
@@ -164,10 +192,10 @@ def train(
                 policy.on_epoch_end((end - 1) // steps_per_epoch, {"loss": float(losses.mean()), **validated})
                 _adopt(policy.replacement(), step, validation)
             progress.seconds += time.perf_counter() - started
-            if end % monitor.save_interval == 0 or end == total:
+            if workers.is_first and (end % monitor.save_interval == 0 or end == total):
                 progress.save(checkpoint, step, policy)
     iterations = total - first_step
-    rate = iterations * batch_size / progress.seconds
+    rate = iterations * batch_size * workers.size / progress.seconds
     return TrainingResult(progress.history, progress.seconds, iterations, rate, float(np.median(progress.step_seconds)))
 
 
@@ -198,7 +226,7 @@ class _Position:
     @classmethod
     def resume(cls, path: Path, step: TrainStep, policy: Policy) -> "_Position | None":
         """Restores everything from the checkpoint; None where there is none."""
-        found = read_checkpoint(path)
+        found = from_first(step.workers, lambda: read_checkpoint(path))
         if found is None:
             return None
         _adopt(policy.restructure(_with_prefix(found.arrays, "policy/")), step, None)
@@ -209,13 +237,7 @@ class _Position:
         return cls(**found.meta)
 
     def save(self, path: Path, step: TrainStep, policy: Policy) -> None:
-        groups = {
-            "model/": named_arrays(step.model.variables),
-            "optimizer/": {f"{index}": np.asarray(v.value) for index, v in enumerate(step.optimizer.variables)},
-            "policy/": policy.state(),
-        }
-        arrays = {prefix + name: array for prefix, group in groups.items() for name, array in group.items()}
-        write_checkpoint(path, Checkpoint(arrays, dict(vars(self))))
+        write_checkpoint(path, Checkpoint(_arrays(step, policy), dict(vars(self))))
 
     def add(self, end: int, losses: np.ndarray, quality: float, batch_size: int) -> None:
         self.loss_sum += float(losses.sum(dtype=np.float64))
@@ -235,6 +257,16 @@ class _Position:
         }
         self.loss_sum, self.quality, self.images, self.steps = 0.0, 0.0, 0, 0
         return row
+
+
+def _arrays(step: TrainStep, policy: Policy) -> dict[str, np.ndarray]:
+    """All numbers that the coming steps depend on."""
+    groups = {
+        "model/": named_arrays(step.model.variables),
+        "optimizer/": {f"{index}": np.asarray(v.value) for index, v in enumerate(step.optimizer.variables)},
+        "policy/": policy.state(),
+    }
+    return {prefix + name: array for prefix, group in groups.items() for name, array in group.items()}
 
 
 def _next_stop(step: int, total: int, monitor: Monitor, steps_per_epoch: int, update: int | None) -> int:
@@ -259,6 +291,12 @@ def _decayed_variables(model: keras.Model) -> list[keras.Variable]:
     norms = [layer for layer in _all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     normalised = {id(variable) for layer in norms for variable in layer.variables}
     return [variable for variable in model.trainable_variables if id(variable) not in normalised]
+
+
+def _float_statistics(model: keras.Model) -> list[tf.Variable]:
+    """What a step changes beside the trained variables, and every worker by its own batch: moving statistics."""
+    variables = [variable.value for variable in model.non_trainable_variables]
+    return [variable for variable in variables if variable.dtype.is_floating]
 
 
 def _all_layers(model: keras.Model) -> Iterator[keras.Layer]:

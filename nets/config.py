@@ -34,6 +34,9 @@ class TrainingConfig:
     weight_decay: float = flag(
         2e-4, "L2 weight decay of kernels and biases; of own networks 0", name="loss_w_dcy", minimum=0
     )
+    sync_batch_norm: bool = flag(
+        False, "batch norm by the batches of all workers together, not of each", name="enbl_sync_bn"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,13 @@
 """Layers that our networks share."""
 
+import functools
+
 import keras
 import tensorflow as tf
+
+from utils.errors import InputError
+from utils.keras_layers import all_layers
+from utils.workers import Workers
 
 
 @keras.saving.register_keras_serializable(package="trimflow")
@@ -12,10 +18,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     but the last axis; the moving statistics follow with `momentum`. Inference: the moving statistics, in a form that
     TensorFlow fuses with the convolution before it. Variables, configuration and results are those of
     `keras.layers.BatchNormalization` (a test holds this), in about 0.7 of the time of a training step. Inputs other
-    than `[B, H, W, C]` with `axis=-1` take the parent's way.
+    than `[B, H, W, C]` with `axis=-1` take the parent's way, and so does what `synchronise_batch_norm` was told of.
     """
 
     def call(self, inputs, training=None, mask=None):
+        if training and "_moments" in vars(self):
+            return super().call(inputs, training=training, mask=mask)
         if len(inputs.shape) != 4 or self.axis not in (-1, 3) or mask is not None or not (self.scale and self.center):
             return super().call(inputs, training=training, mask=mask)
         gamma, beta = tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32)
@@ -37,3 +45,26 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         self.moving_mean.assign(self.momentum * self.moving_mean + (1.0 - self.momentum) * mean)
         self.moving_variance.assign(self.momentum * self.moving_variance + (1.0 - self.momentum) * variance)
         return outputs
+
+
+def synchronise_batch_norm(model: keras.Model, workers: Workers) -> None:
+    """From here on, batch norm in training normalises by the batches of all workers together.
+
+    With means m1 of x and m2 of x^2 over the batches of all workers, `mean = m1` and `variance = m2 - m1^2`: one
+    collective operation a layer, and one in the backward pass.
+    """
+    for layer in all_layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # The one place where Keras computes them; a subclass would have to take the place of the user's own layers.
+            layer._moments = functools.partial(_moments_over_workers, layer, workers)
+
+
+def _moments_over_workers(
+    layer: keras.layers.BatchNormalization, workers: Workers, inputs: tf.Tensor, mask: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    if mask is not None:
+        raise InputError(f"--enbl_sync_bn must be false for masked inputs. Received: layer {layer.name} with a mask")
+    axes = [axis for axis in range(len(inputs.shape)) if axis != layer.axis % len(inputs.shape)]
+    local = [tf.reduce_mean(inputs, axes), tf.reduce_mean(tf.square(inputs), axes)]
+    mean, square = workers.mean(local)
+    return mean, tf.maximum(square - tf.square(mean), 0.0)

@@ -1,6 +1,7 @@
 """ModelHelper: one network bound to one data set, all that a learner knows of either."""
 
 import abc
+import copy
 import functools
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -71,6 +72,15 @@ class ModelHelper(abc.ABC):
     def learning_rate_at(self, step: np.ndarray) -> np.ndarray:
         """Learning rate of a full training at each (0-based) step."""
 
+    def alone(self) -> "ModelHelper":
+        """The same with the batches of one worker alone, for work that each of several does by itself."""
+        if self.size == 1:
+            return self
+        assert self.dataset  # read once for both
+        other = copy.copy(self)
+        other.rank, other.size = 0, 1
+        return other
+
     @functools.cached_property
     def dataset(self) -> ImageDataset:
         """The data, read once."""
@@ -118,11 +128,11 @@ class ModelHelper(abc.ABC):
         )
 
     def validation_batches(self) -> tf.data.Dataset:
-        """The validation split in order, without augmentation: what the search may look at."""
+        """The validation split in order, without augmentation: what the search may look at. A worker has its share."""
         return self._in_order(self.dataset.validation)
 
     def evaluation_batches(self) -> tf.data.Dataset:
-        """The test set in order: for the final figures only."""
+        """The test set in order: for the final figures only. A worker has its share."""
         return self._in_order(self.dataset.test)
 
     def calibration_images(self, count: int) -> np.ndarray:
@@ -154,5 +164,10 @@ class ModelHelper(abc.ABC):
 
     def _in_order(self, arrays) -> tf.data.Dataset:
         return evaluation_batches(
-            arrays, mean=self.dataset.mean, std=self.dataset.std, batch_size=self.config.data.evaluation_batch_size
+            arrays,
+            mean=self.dataset.mean,
+            std=self.dataset.std,
+            batch_size=self.config.data.evaluation_batch_size,
+            rank=self.rank,
+            size=self.size,
         )

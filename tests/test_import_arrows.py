@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 MAY_IMPORT = {
     "main": {"learners", "export", "compressors", "rl_agents", "nets", "utils"},
+    "launchers": {"main", "utils"},
     "trimflow": {"learners", "export", "compressors", "rl_agents", "nets", "utils"},
     "learners": {"export", "compressors", "rl_agents", "nets", "utils"},
     "export": {"utils"},

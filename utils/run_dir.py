@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.errors import InputError, RunError
+from utils.workers import ALONE, Workers, from_first
 
 _META = "__meta__"
 
@@ -116,11 +117,12 @@ def _previous(path: Path) -> Path:
 class RunDir:
     """One run's directory: `config.json`, `stages.json` and whatever its stages leave.
 
-    A stage that is finished is never repeated: its JSON-able result and its seconds are in `stages.json`.
+    A stage that is finished is never repeated: its JSON-able result and its seconds are in `stages.json`. The directory
+    is rank 0's alone; what the others must know of it they are told. `open` and `stages` are collective.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike, workers: Workers = ALONE):
+        self.path, self._workers = Path(path), workers
 
     def open(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
         """Claims the directory for a run of `config` (flag name -> value).
@@ -128,11 +130,14 @@ class RunDir:
         Raises:
             InputError: it holds a run of another configuration, or something that is not a run.
         """
+        from_first(self._workers, lambda: self._claim(config, overwrite))
+
+    def _claim(self, config: Mapping[str, Any], overwrite: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--run_dir must be a directory. Received: {self.path}, which is a file")
         known = self.path / "config.json"
         if known.exists() and overwrite:
-            shutil.rmtree(self.path)
+            self._delete()
         if known.exists():
             self._check_same(known, config)
         elif self.path.exists() and any(self.path.iterdir()):
@@ -156,20 +161,38 @@ class RunDir:
 
     def release(self) -> None:
         """Gives the directory up if it holds only its configuration: a corrected command may then claim it."""
+        if not self._workers.is_first:
+            return
         if [path for path in self.path.rglob("*") if path.is_file()] == [self.path / "config.json"]:
-            shutil.rmtree(self.path)
+            self._delete()
+
+    def _delete(self) -> None:
+        # The configuration last: what is left of a deletion that was killed is still a run of ours.
+        for path in sorted(self.path.iterdir(), key=lambda path: path.name == "config.json"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        with contextlib.suppress(OSError):  # where the directory itself is mounted, such as in a container
+            self.path.rmdir()
 
     def file(self, *parts: str) -> Path:
         """The path of a file in the directory; its folder is made."""
         path = self.path.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if self._workers.is_first:
+            path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """Finished stages in order: name -> `{"seconds": ..., **result}`."""
+        return from_first(self._workers, self._read_stages)
+
+    def _read_stages(self) -> dict[str, dict[str, Any]]:
         path = self.path / "stages.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
     def finish_stage(self, name: str, seconds: float, result: Mapping[str, Any] | None = None) -> None:
-        """Records that a stage is done."""
-        write_json(self.path / "stages.json", self.stages() | {name: {"seconds": seconds, **(result or {})}})
+        """Records that a stage is done, with what rank 0 says of it."""
+        if self._workers.is_first:
+            stages = self._read_stages() | {name: {"seconds": seconds, **(result or {})}}
+            write_json(self.path / "stages.json", stages)

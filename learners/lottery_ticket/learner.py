@@ -12,7 +12,6 @@ from compressors.graph import prunable_kernels
 from compressors.lottery import removed_after_round
 from compressors.masks import MaskSet
 from compressors.policies import FixedMasks
-from export.keras_model import save_plain_model
 from learners.learner import Learner, training_summary
 from learners.lottery_ticket.rewinding import KeepRewindPoint, RewindPoint
 from learners.training import TrainingResult, TrainStep, restore_training
@@ -29,7 +28,7 @@ class LotteryTicketLearner(Learner):
     @property
     def rewind_point(self) -> RewindPoint:
         """What each round begins with."""
-        return RewindPoint(self.run_dir.path / "dense" / "rewind.npz")
+        return RewindPoint(self.run_dir.path / "dense" / "rewind.npz", self.workers)
 
     @property
     def first_step(self) -> int:
@@ -49,7 +48,7 @@ class LotteryTicketLearner(Learner):
                 "(where path.conf has it, --model_http_url= leaves it out)"
             )
         is_own = self.rewind_point.path.exists() and not run.overwrite  # then this run has made the file
-        if run.save_path and Path(run.save_path).exists() and not is_own:
+        if run.save_path and self.workers.is_first and Path(run.save_path).exists() and not is_own:
             raise InputError(f"--save_path must not exist yet{NO_DENSE_MODEL}. Received: {run.save_path!r}")
         if not run.warm_start:
             raise InputError("--enbl_warm_start must be true with --learner lottery-ticket. Received: false")
@@ -99,7 +98,7 @@ class LotteryTicketLearner(Learner):
             f"training from epoch {options.rewind_epoch} to {self.num_epochs}"
         )
         result = self.run_training(name, step, policy, title=f"round {number}", first_step=self.first_step)
-        save_plain_model(step.model, self.run_dir.file(name, "model.keras"))
+        self.save(step.model, self.run_dir.file(name, "model.keras"))
         tested = self.test(step.model)
         figures = {
             "sparsity": sparsity,
@@ -109,7 +108,7 @@ class LotteryTicketLearner(Learner):
         }
         self.run_dir.finish_stage(name, result.seconds, figures)
         self.say(f"round {number} of {last}: test {self.helper.metric_name} {tested['accuracy']:.4f}")
-        if number > 1:  # its network is kept, but where its training stood nobody asks any more
+        if number > 1 and self.workers.is_first:  # its network is kept; where its training stood nobody asks any more
             for path in self._checkpoint(number - 1).parent.glob("checkpoint*.npz"):
                 path.unlink()
 
@@ -122,13 +121,14 @@ class LotteryTicketLearner(Learner):
 
         started = time.perf_counter()
         options = self.config.lottery_ticket
-        save_plain_model(model, self.model_path)
+        self.save(model, self.model_path)
         paths = [kernel.path for kernel in prunable_kernels(model)]
         layers = self.kernel_table(model, paths, dict.fromkeys(paths, options.prune_ratio))
         stages = self.run_dir.stages()
         rounds = [_row(number, stages[_stage(number)]) for number in range(options.num_rounds + 1)]
         plot = self.run_dir.file("plots", "lottery_ticket.png")
-        plot_rounds(rounds, plot, self.data_title, self.helper.metric_name)
+        if self.workers.is_first:
+            plot_rounds(rounds, plot, self.data_title, self.helper.metric_name)
         if "report" not in stages:
             self.run_dir.finish_stage("report", time.perf_counter() - started)
         last = stages[_stage(options.num_rounds)]

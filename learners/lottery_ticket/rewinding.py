@@ -10,6 +10,7 @@ from compressors.policies import Policy
 from learners.training import named_arrays, restore_variables
 from utils.errors import RunError
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
+from utils.workers import ALONE, Workers, from_first
 
 
 class RewindPoint:
@@ -18,11 +19,13 @@ class RewindPoint:
     All their variables: kernels, biases, statistics of batch norm, random states of layers, momenta, the step count.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, workers: Workers = ALONE):
+        self.path, self._workers = path, workers
 
     def save(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        """Writes the file, whole or not at all."""
+        """Writes the file, whole or not at all; of several workers rank 0 does."""
+        if not self._workers.is_first:
+            return
         arrays = {f"model/{path}": array for path, array in named_arrays(model.variables).items()}
         arrays |= {f"optimizer/{index}": np.asarray(slot.value) for index, slot in enumerate(optimizer.variables)}
         write_checkpoint(self.path, Checkpoint(arrays, {}))
@@ -33,7 +36,7 @@ class RewindPoint:
         Raises:
             RunError: the file is missing or damaged.
         """
-        found = read_checkpoint(self.path)
+        found = from_first(self._workers, lambda: read_checkpoint(self.path))
         if found is None:
             raise RunError(f"there is no {self.path}, which every round begins with; --overwrite starts anew")
         weights = {name.removeprefix("model/"): v for name, v in found.arrays.items() if name.startswith("model/")}

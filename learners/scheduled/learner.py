@@ -19,7 +19,6 @@ from compressors.schedule import Schedule
 from compressors.schedule_yaml import check_against, read_schedule
 from compressors.scheduled_policies import Training
 from compressors.scheduler import CompressionScheduler
-from export.keras_model import save_plain_model
 from export.sizes import model_sizes
 from learners.learner import Learner, training_summary
 from learners.network_files import download, load_network, read_model
@@ -27,6 +26,7 @@ from learners.training import TrainingResult
 from nets.architectures import build_architecture
 from utils.errors import InputError
 from utils.run_dir import write_atomically
+from utils.workers import share_variables
 
 STATISTICS_BATCHES = 8  # training batches for activation statistics, calibration and gradients of pruners
 
@@ -53,7 +53,7 @@ class ScheduledLearner(Learner):
                     f"--kd_teacher needs a network that gives logits of classes. Received: {self.helper.model_name}, "
                     "which does not"
                 )
-            self._distillation(model)
+            self._distillation(model, self._teacher(model))
             if options.start_epoch >= self.num_epochs:
                 raise InputError(
                     f"--kd_start_epoch must be below the number of epochs, {self.num_epochs}. "
@@ -74,7 +74,8 @@ class ScheduledLearner(Learner):
             model.set_weights(dense.get_weights())
         scheduler = self._scheduler(model)
         schedule = scheduler.to_yaml()
-        write_atomically(self.run_dir.file("schedule.yaml"), lambda path: path.write_text(schedule))
+        if self.workers.is_first:
+            write_atomically(self.run_dir.file("schedule.yaml"), lambda path: path.write_text(schedule))
         training = self._train(scheduler) if scheduler.policies else None
         return self._report(dense, scheduler, training)
 
@@ -106,14 +107,23 @@ class ScheduledLearner(Learner):
         scheduler = CompressionScheduler.from_schedule(model, self._schedule())
         if self.config.distillation.teacher:
             start = self.config.distillation.start_epoch
-            scheduler.add_policy(self._distillation(model), starting_epoch=start, ending_epoch=self.num_epochs)
+            teacher = self._teacher(model)
+            share_variables(self.workers, teacher.variables)
+            policy = self._distillation(model, teacher)
+            scheduler.add_policy(policy, starting_epoch=start, ending_epoch=self.num_epochs)
         return scheduler
 
-    def _distillation(self, student: keras.Model) -> KnowledgeDistillationPolicy:
+    def _teacher(self, student: keras.Model) -> keras.Model:
+        """The trained teacher; on other ranks than 0 its weights are still to come."""
         options = self.config.distillation
         teacher = build_architecture(options.teacher, student.output_shape[-1], student.input_shape[1:])
-        load_network(Path(options.resume) if options.resume else self._pretrained(teacher.name), teacher)
+        if self.workers.is_first:
+            load_network(Path(options.resume) if options.resume else self._pretrained(teacher.name), teacher)
         teacher.trainable = False
+        return teacher
+
+    def _distillation(self, student: keras.Model, teacher: keras.Model) -> KnowledgeDistillationPolicy:
+        options = self.config.distillation
         weights = DistillationLossWeights(options.distill_weight, options.student_weight, options.teacher_weight)
         return KnowledgeDistillationPolicy(student, teacher, options.temperature, weights)
 
@@ -158,7 +168,8 @@ class ScheduledLearner(Learner):
         return self.helper.learning_rate_at(np.arange(total) * (self.helper.num_iterations / total))
 
     def _statistics_batches(self) -> tf.data.Dataset:
-        return self.helper.training_batches().take(STATISTICS_BATCHES)
+        # The same for all workers, or they would rank filters and choose ranges differently.
+        return self.helper.alone().training_batches().take(STATISTICS_BATCHES)
 
     def _report(
         self, dense: keras.Model, scheduler: CompressionScheduler, training: TrainingResult | None
@@ -166,12 +177,12 @@ class ScheduledLearner(Learner):
         started = time.perf_counter()
         asked = self._plan().targets
         model = scheduler.finish(self._statistics_batches)
-        save_plain_model(model, self.model_path)
+        self.save(model, self.model_path)
         original = self.kernel_table(dense, [parameter.path for parameter in Parameters(dense).prunable()], asked)
         smaller = self.kernel_table(model, [row["path"] for row in original], asked)
         layers = [removed_and_zero(*rows) for rows in zip(original, smaller, strict=True)]
         parameters = sum(row["parameters"] for row in layers)
-        if any(row["sparsity"] for row in layers):
+        if self.workers.is_first and any(row["sparsity"] for row in layers):
             from export.plots import plot_ratios  # loads Matplotlib, which a dry run need not wait for
 
             plot_ratios(layers, self.run_dir.file("plots", "ratios.png"), self.data_title)

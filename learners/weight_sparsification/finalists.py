@@ -9,6 +9,7 @@ from learners.training import named_arrays
 from learners.weight_sparsification.rollout_eval import RolloutEvaluator
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
+from utils.workers import ALONE, Workers, from_first
 
 
 def judge_finalists(
@@ -20,8 +21,11 @@ def judge_finalists(
     directory: Path | None = None,
     *,
     quiet: bool = False,
+    workers: Workers = ALONE,
 ) -> list[Checkpoint]:
     """Each candidate's network as re-solved and fine-tuned, with its figures; what was done before is not repeated.
+
+    Several workers judge as many candidates at a time.
 
     Args:
         candidates: records of roll-outs: `index`, `source`, `ratios`.
@@ -34,17 +38,20 @@ def judge_finalists(
         `accuracy_after`, `reward`, `merit`, `seconds`. The merit is the reward with the likelihood in place of the
         accuracy; the choice goes by it, because it depends less on chance (docs/architecture.md, section 7).
     """
-    results = []
+    files = [directory and directory / f"finalist_{place}.npz" for place in range(len(candidates))]
+    results = from_first(workers, lambda: [file and read_checkpoint(file) for file in files])
+    missing = [place for place, result in enumerate(results) if result is None]
     with Progress("finalists", len(candidates), unit="finalist", quiet=quiet) as bar:
-        for place, candidate in enumerate(candidates):
-            path = directory and directory / f"finalist_{place}.npz"
-            found = path and read_checkpoint(path)
-            if found is None:
-                found = _judge(candidate, evaluator, resolve, reward, fine_tuning_iterations)
-                if path is not None:
-                    write_checkpoint(path, found)
-            results.append(found)
-            bar.update(place + 1, reward=found.meta["reward"])
+        for first in range(0, len(missing), workers.size):
+            places, mine = missing[first : first + workers.size], None
+            if workers.rank < len(places):
+                candidate = candidates[places[workers.rank]]
+                mine = _judge(candidate, evaluator, resolve, reward, fine_tuning_iterations)
+            for rank, place in enumerate(places):
+                results[place] = workers.broadcast(mine, root=rank)
+                if directory is not None and workers.is_first:
+                    write_checkpoint(files[place], results[place])
+                bar.update(len(candidates) - len(missing) + first + rank + 1, reward=results[place].meta["reward"])
     return results
 
 

@@ -10,12 +10,10 @@ import numpy as np
 
 from compressors.graph import prunable_kernels
 from compressors.masks import MaskSet
-from compressors.path_table import PathTable
+from compressors.path_table import PathTable, read_paths
 from compressors.policies import DynamicPruning, FixedMasks
 from compressors.ratios import LayerSpec, Ratios, overall_ratio, uniform
-from compressors.regression import collect_grams
 from compressors.schedules import PolynomialSchedule
-from export.keras_model import save_plain_model
 from export.plots import plot_ratios, plot_search
 from learners.evaluation import Evaluation
 from learners.learner import Learner, training_summary
@@ -42,10 +40,12 @@ from learners.weight_sparsification.rollout_eval import (
     RolloutEvaluator,
     SgdPruner,
 )
+from learners.weight_sparsification.shared_paths import build_paths, shared_grams
 from nets.tasks import ACCURACY
 from rl_agents.ddpg.agent import DdpgAgent
 from utils.errors import InputError
 from utils.run_dir import Checkpoint
+from utils.workers import from_first
 
 LONGEST_MASK_UPDATE_INTERVAL = 500
 
@@ -118,12 +118,13 @@ class WeightSparseLearner(Learner):
         """All pruning paths of the dense network, built once."""
         path = self.run_dir.file("paths.npz")
         if "paths" in self.run_dir.stages():
-            return PathTable.load(path)
+            return PathTable(*from_first(self.workers, lambda: read_paths(path)))
         started = time.perf_counter()
         self.say(f"pruning paths of {len(self.layers)} layers")
-        grams = collect_grams(dense, [self.helper.calibration_images(CALIBRATION_IMAGES)])
-        table = PathTable.build(prunable_kernels(dense), grams, score=self.config.weight_sparse.path_score)
-        table.save(path)
+        grams = shared_grams(dense, self.helper.calibration_images(CALIBRATION_IMAGES), self.workers)
+        table = build_paths(prunable_kernels(dense), grams, self.config.weight_sparse.path_score, self.workers)
+        if self.workers.is_first:
+            table.save(path)
         self.run_dir.finish_stage("paths", time.perf_counter() - started)
         return table
 
@@ -159,9 +160,10 @@ class WeightSparseLearner(Learner):
             fine_tuning,
             self.run_dir.file("finalists"),
             quiet=self.config.run.quiet,
+            workers=self.workers,
         )
         best = max(judged, key=lambda checkpoint: checkpoint.meta["merit"])
-        if options.prune_ratio_protocol == "optimal":
+        if options.prune_ratio_protocol == "optimal" and self.workers.is_first:
             finalists = [checkpoint.meta for checkpoint in judged]
             plot_search(records, self.run_dir.file("plots", "search.png"), self.data_title, finalists)
         if "finalists" not in self.run_dir.stages():
@@ -181,7 +183,7 @@ class WeightSparseLearner(Learner):
             resolve(ratios)
             return evaluator.measure().likelihood
 
-        given = {protocol: self.allocation(protocol, dense, table) for protocol in BASELINES}
+        given = from_first(self.workers, lambda: {name: self.allocation(name, dense, table) for name in BASELINES})
         agent = DdpgAgent(
             RolloutEnv(self.layers, self.ratio_config).state_size,
             1,
@@ -190,7 +192,7 @@ class WeightSparseLearner(Learner):
             replay_capacity=options.min_rollouts * len(self.layers),
             seed=self.config.run.seed,
         )
-        log = SearchLog(self.run_dir.file("search.jsonl"), self.run_dir.file("search", "agent.npz"))
+        log = SearchLog(self.run_dir.file("search.jsonl"), self.run_dir.file("search", "agent.npz"), self.workers)
         log.resume(agent)
         every = options.fine_tuning_iterations if options.rollout_fine_tuning == "every" else 0
         records = search(
@@ -203,6 +205,8 @@ class WeightSparseLearner(Learner):
             max(options.num_rollouts, len(given)),
             resolved_likelihood=resolved_likelihood,
             quiet=self.config.run.quiet,
+            workers=self.workers,
+            seed=self.config.run.seed,
         )
         if "search" not in self.run_dir.stages():
             seconds = sum(record["seconds"] for record in records)
@@ -210,8 +214,8 @@ class WeightSparseLearner(Learner):
         return records
 
     def evaluator(self, dense: keras.Model, table: PathTable | None) -> RolloutEvaluator:
-        """What scores roll-outs and finalists, on a model of its own."""
-        options = self.config.weight_sparse
+        """What scores roll-outs and finalists, on a model of its own; each worker has another one to score."""
+        options, alone = self.config.weight_sparse, self.helper.alone()
         model = self.new_model()
         model.set_weights(dense.get_weights())
         images = self.helper.calibration_images(CALIBRATION_IMAGES)
@@ -219,10 +223,10 @@ class WeightSparseLearner(Learner):
             prune = PathPruner(model, dense, table, images[:BATCH_NORM_IMAGES])
         else:
             prune = SgdPruner(model, dense, images, options.regression_iterations, options.regression_learning_rate)
-        batches = self.helper.validation_batches().take(options.evaluation_batches)
+        batches = alone.validation_batches().take(options.evaluation_batches)
         tuner = FineTuner(
             model,
-            self.helper.training_batches,
+            alone.training_batches,
             self.helper.loss,
             options.fine_tuning_learning_rate,
             self.config.net.training.weight_decay,
@@ -268,9 +272,10 @@ class WeightSparseLearner(Learner):
     def _report(self, model: keras.Model, ratios: Ratios, training: TrainingResult) -> dict[str, Any]:
         """Saves the model and writes the report."""
         started = time.perf_counter()
-        save_plain_model(model, self.model_path)
+        self.save(model, self.model_path)
         layers = self.kernel_table(model, [layer.path for layer in self.layers], ratios)
-        plot_ratios(layers, self.run_dir.file("plots", "ratios.png"), self.data_title)
+        if self.workers.is_first:
+            plot_ratios(layers, self.run_dir.file("plots", "ratios.png"), self.data_title)
         kept = sum(round(row["parameters"] * (1 - row["sparsity"])) for row in layers)
         sparsity = 1 - kept / sum(row["parameters"] for row in layers)
         tested = self.test(model)

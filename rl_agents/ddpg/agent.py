@@ -54,6 +54,7 @@ class DdpgAgent:
         self._num_observed = 0
         self._num_unlearned = 0
         self._disturbed = self._actor_parameters()
+        self._noise = self._generator
 
     @property
     def is_learning(self) -> bool:
@@ -70,10 +71,16 @@ class DdpgAgent:
         """The moving average of the roll-outs' rewards, 0 before the first."""
         return self._baseline
 
-    def begin_rollout(self) -> None:
-        """Disturbs the actor's parameters for the coming roll-out, where noise is on parameters."""
+    def begin_rollout(self, noise: np.random.Generator | None = None) -> None:
+        """Disturbs the actor's parameters for the coming roll-out, where noise is on parameters.
+
+        Args:
+            noise: what the roll-out's noise is drawn from; None: the generator that all else is drawn from. With one of
+                its own the agent stays the same as others that learn from the same roll-outs.
+        """
+        self._noise = self._generator if noise is None else noise
         if self._config.noise_type == "param":
-            self._disturbed = self._disturbed_parameters()
+            self._disturbed = self._disturbed_parameters(self._noise)
 
     def act(self, state: np.ndarray, explore: bool) -> np.ndarray:
         """The action, [A] in [0, 1], for a state [S]: the actor's own, or one that explores around it."""
@@ -81,7 +88,7 @@ class DdpgAgent:
             return actor(self._actor_shape, self._actor_parameters(), state)
         if self._config.noise_type == "param":
             return actor(self._actor_shape, self._disturbed, state)
-        return self._with_noise(actor(self._actor_shape, self._actor_parameters(), state))
+        return self._with_noise(actor(self._actor_shape, self._actor_parameters(), state), self._noise)
 
     def observe(self, transition: Transition) -> None:
         """Remembers one transition in every `record_every`."""
@@ -136,6 +143,10 @@ class DdpgAgent:
             "generator": np.array(json.dumps(self._generator.bit_generator.state)),
         }
 
+    def shared_state(self) -> dict[str, np.ndarray]:
+        """`get_state` without what belongs to the roll-out at hand: the same for all that learned from the same."""
+        return {name: value for name, value in self.get_state().items() if name != "disturbed_actor"}
+
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Continues bit for bit from what `get_state` gave, on an agent made with the same arguments."""
         networks = {
@@ -156,9 +167,9 @@ class DdpgAgent:
     def _actor_parameters(self) -> np.ndarray:
         return self._state.actor.parameters.numpy()
 
-    def _disturbed_parameters(self) -> np.ndarray:
+    def _disturbed_parameters(self, generator: np.random.Generator) -> np.ndarray:
         """parameters + scale * N(0, 1), gains and shifts of the layer norm left alone."""
-        noise = self._generator.standard_normal(self._noise_mask.shape, np.float32)
+        noise = generator.standard_normal(self._noise_mask.shape, np.float32)
         return self._actor_parameters() + np.float32(self._noise_scale) * self._noise_mask * noise
 
     def _advantages(self, rewards: np.ndarray) -> np.ndarray:
@@ -170,9 +181,9 @@ class DdpgAgent:
         spread = float(np.std(self._replay.rewards()))
         return (rewards - np.float32(self._baseline)) / np.float32(spread if spread > 1e-6 else 1.0)
 
-    def _with_noise(self, actions: np.ndarray) -> np.ndarray:
+    def _with_noise(self, actions: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """actions + scale * N(0, 1), clipped to [0, 1]."""
-        noise = self._generator.standard_normal(actions.shape, np.float32)
+        noise = generator.standard_normal(actions.shape, np.float32)
         return np.clip(actions + np.float32(self._noise_scale) * noise, 0.0, 1.0)
 
     def _adapt_noise(self, states: np.ndarray) -> None:
@@ -181,9 +192,9 @@ class DdpgAgent:
         plain = actor(self._actor_shape, self._actor_parameters(), states)
         for batch, actions in zip(states, plain, strict=True):
             if config.noise_type == "param":
-                disturbed = actor(self._actor_shape, self._disturbed_parameters(), batch)
+                disturbed = actor(self._actor_shape, self._disturbed_parameters(self._generator), batch)
             else:
-                disturbed = self._with_noise(actions)
+                disturbed = self._with_noise(actions, self._generator)
             self._noise_scale = adapted_scale(
                 self._noise_scale,
                 action_distance(actions, disturbed),

@@ -40,7 +40,7 @@ class NeutralAgent:
     def __init__(self):
         self.transitions, self.rewards, self.lessons = [], [], 0
 
-    def begin_rollout(self):
+    def begin_rollout(self, noise=None):
         pass
 
     def act(self, state, explore):
