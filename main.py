@@ -115,6 +115,10 @@ def _read_command_line(
 
 def _share_processor() -> None:
     """Several workers of one machine share its cores, unless the environment says otherwise."""
+    if "HOROVOD_RANK" in os.environ:
+        # With one thread a collective operation and the input pipeline wait for each other for ever.
+        operations = int(os.environ.get("TF_NUM_INTEROP_THREADS") or 0)
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(max(2, operations))
     fellows = int(os.environ.get("HOROVOD_LOCAL_SIZE", "1"))
     if fellows > 1:
         threads = max(1, len(os.sched_getaffinity(0)) // fellows)

@@ -95,6 +95,7 @@ class HorovodWorkers:
         horovod.init()
         self.rank, self.size, self.local_rank = horovod.rank(), horovod.size(), horovod.local_rank()
         self.is_first = self.rank == 0
+        self._num_traced = 0
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
         data = _as_bytes(value) if self.rank == root else np.zeros(0, np.uint8)
@@ -117,14 +118,31 @@ class HorovodWorkers:
 
     @tf.autograph.experimental.do_not_convert
     def _reduce(self, tensors: Sequence[tf.Tensor], operation: int) -> list[tf.Tensor]:
-        """One collective operation for all tensors of a type."""
+        """One collective operation for all tensors of a type; its gradient is the same operation on the gradients."""
+        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
         results: list[Any] = [None] * len(tensors)
         for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
             places = [place for place, tensor in enumerate(tensors) if tensor.dtype == kind]
-            reduced = self._horovod.grouped_allreduce([tensors[place] for place in places], op=operation)
-            for place, tensor in zip(places, reduced, strict=True):
+            # Horovod joins what has the same name. The names that it would make of the tensors' own depend on how many
+            # networks a process has made before; the order in which operations are traced does not.
+            name = "now"
+            if tf.inside_function():
+                self._num_traced += 1
+                name = f"traced{self._num_traced}"
+
+            @tf.custom_gradient
+            def reduce(*parts, name=f"{name}_{kind.name}"):
+                def gradient(*upstream):
+                    return self._grouped(upstream, operation, f"{name}_gradient")
+
+                return self._grouped(parts, operation, name), gradient
+
+            for place, tensor in zip(places, reduce(*(tensors[place] for place in places)), strict=True):
                 results[place] = tensor
         return results
+
+    def _grouped(self, tensors: Sequence[tf.Tensor], operation: int, name: str) -> list[tf.Tensor]:
+        return list(self._horovod.grouped_allreduce(list(tensors), op=operation, name=name, ignore_name_scope=True))
 
 
 def _as_bytes(value: Any) -> np.ndarray:

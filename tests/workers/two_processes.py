@@ -27,6 +27,7 @@ def run_together(program: str, directory: Path, size: int = 2, timeout: int = 20
         "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "TRIMFLOW_TEST_DIRECTORY": str(directory),
+        "TF_NUM_INTEROP_THREADS": "2",  # with one thread a collective operation and the input pipeline block each other
     }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]

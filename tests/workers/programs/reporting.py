@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,9 @@ def main(*checks: Callable[[Workers], Any]) -> None:
     for check in checks:
         keras.utils.set_random_seed(0)
         try:
+            began = time.perf_counter()
             found[check.__name__] = check(workers)
+            print(check.__name__, f"{time.perf_counter() - began:.1f} s", flush=True)
         except Exception:
             traceback.print_exc()
             sys.exit(1)
