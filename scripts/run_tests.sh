@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks the style and runs all tests in two processes; makes .venv on first use. Arguments, where given, go to pytest
-# and the style is not checked:
+# Checks the style and runs all tests in two processes; makes .venv and builds Horovod on first use (without Horovod,
+# tests of several processes are skipped, but in a continuous integration it must be there). Arguments, where given, go
+# to pytest and the style is not checked:
 #
 #   scripts/run_tests.sh
 #   scripts/run_tests.sh tests/compressors -k mask
@@ -10,6 +11,10 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 cd -- "$repo_root"
 
 scripts/setup_venv.sh
+if ! scripts/install_horovod.sh; then
+    [[ "${CI:-}" != true ]] || fail "a continuous integration needs Horovod, whose error is above"
+    printf 'tests: without Horovod the tests of several processes are skipped\n' >&2
+fi
 if (($# == 0)); then
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
