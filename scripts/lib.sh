@@ -24,9 +24,16 @@ list_gpus() {
     grep -E '^[0-9]+ *,' <<<"$table" || true
 }
 
-# venv_variant GPUS: `gpu` where list_gpus printed something, else `cpu`.
+# venv_variant GPUS: `gpu` where list_gpus printed something, else `cpu`; an image (docker/Dockerfile) has its variant
+# made, whatever GPUs it runs with, and says in TRIMFLOW_VARIANT which.
 venv_variant() {
-    if [[ -n "$1" ]]; then echo gpu; else echo cpu; fi
+    if [[ -n "${TRIMFLOW_VARIANT:-}" ]]; then
+        echo "$TRIMFLOW_VARIANT"
+    elif [[ -n "$1" ]]; then
+        echo gpu
+    else
+        echo cpu
+    fi
 }
 
 # venv_stamp VARIANT: what a finished .venv of that variant says of itself.
@@ -40,4 +47,32 @@ venv_stamp() {
 is_venv_ready() {
     [[ -x "$venv_python" && -f "$repo_root/.venv/trimflow-stamp" ]] &&
         [[ "$(<"$repo_root/.venv/trimflow-stamp")" == "$(venv_stamp "$1")" ]]
+}
+
+# idle_gpus GPUS: the indices of those that nobody uses, the emptiest first, one a line. A GPU is idle up to a tenth of
+# its memory and of its time; what a driver does not tell ([N/A]) counts as unused.
+idle_gpus() {
+    awk -F ' *, *' -v limit=10 '
+        { used = $2 + 0; total = $3 + 0; busy = $4 + 0 }
+        $1 != "" && used * 100 <= total * limit && busy <= limit { print used, $1 }
+    ' <<<"$1" | sort -n | cut -d ' ' -f 2
+}
+
+# net_scripts: the net scripts there are, in one line.
+net_scripts() {
+    (cd -- "$repo_root" && shopt -s nullglob && echo nets/*_run.py)
+}
+
+# find_net_script NAME: prints its path, relative to the root where it is below it; NAME is looked up from the caller's
+# directory, then from the root.
+find_net_script() {
+    local found
+    for found in "$1" "$repo_root/$1"; do
+        if [[ -f "$found" && -r "$found" ]]; then
+            found="$(realpath -- "$found")"
+            echo "${found#"$repo_root"/}"
+            return
+        fi
+    done
+    fail "no such net script. Received: $1. There are: $(net_scripts)"
 }

@@ -1,69 +1,52 @@
 #!/usr/bin/env bash
-# Runs a net script on this machine: makes .venv on first use, picks idle GPUs, starts main.py. path.conf (see
-# path.conf.template) is read by main.py itself, so that `python main.py` behaves alike.
+# Runs a net script in one process or many, on this machine or several: makes .venv and Horovod on first use, picks idle
+# GPUs, starts main.py, or launchers.horovod for more than one process. path.conf (see path.conf.template) is read by
+# main.py itself, so that `python main.py` behaves alike.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-# A GPU is idle up to this share of its memory and of its time, in percent.
-readonly idle_percent=10
-
 usage() {
     cat <<'TEXT'
-Usage: scripts/run_local.sh NET_SCRIPT [-n=N | --nb_gpus=N] [FLAGS]
+Usage: scripts/run_local.sh NET_SCRIPT [-n=N] [-H HOSTS | --hostfile FILE] [FLAGS]
 
   NET_SCRIPT            what to compress, such as nets/resnet_at_cifar10_run.py
-  -n=N, --nb_gpus=N     number of idle GPUs to use [1; without a GPU the CPU is used]
+  -n=N, --nb_gpus=N     number of processes, each on an idle GPU of its own, or without GPUs on the CPU's cores [1; with
+                        hosts all of their slots]
+  -H HOSTS              machines and how many processes each takes: host1:2,host2:2; this one is localhost. Others are
+                        reached by ssh without a password and have the repository and .venv at the same path
+  --hostfile FILE       the same as a file with a line `host1 slots=2` or `host1:2` for each
+  --wait_for_hosts=S    seconds to wait for hosts that do not answer yet [0]
+  --ssh_port=P, --ssh_identity_file=F, --network_interface=NAME
+                        where ssh and the machines' network need to be told
   FLAGS                 handed to main.py; relative paths in them start at the repository's root, those of --own_model
                         and --own_data where you stand
 
-The first start makes .venv (Python 3.11, pinned packages). CUDA_VISIBLE_DEVICES, where it is set, chooses the GPUs.
+The first start makes .venv (Python 3.11, pinned packages), the first one of several processes builds Horovod for it.
+CUDA_VISIBLE_DEVICES, where it is set, chooses the GPUs.
 
   scripts/run_local.sh nets/resnet_at_cifar10_run.py --learner weight-sparse --ws_prune_ratio 0.9
   scripts/run_local.sh nets/own_model_run.py --own_model my.keras --own_data photos --learner weight-sparse
+  scripts/run_local.sh nets/resnet_at_cifar10_run.py -H host1:2,host2:2 --learner weight-sparse
 TEXT
 }
 
-# net_scripts: the net scripts there are, in one line.
-net_scripts() {
-    (cd -- "$repo_root" && shopt -s nullglob && echo nets/*_run.py)
-}
-
-# find_net_script NAME: prints its path, relative to the root where it is below it; NAME is looked up from the caller's
-# directory, then from the root.
-find_net_script() {
-    local found
-    for found in "$1" "$repo_root/$1"; do
-        if [[ -f "$found" && -r "$found" ]]; then
-            found="$(realpath -- "$found")"
-            echo "${found#"$repo_root"/}"
-            return
-        fi
-    done
-    fail "no such net script. Received: $1. There are: $(net_scripts)"
-}
-
-# idle_gpus GPUS: the indices of those that nobody uses, the emptiest first, one a line. What a driver does not tell
-# ([N/A]) counts as unused.
-idle_gpus() {
-    awk -F ' *, *' -v limit="$idle_percent" '
-        { used = $2 + 0; total = $3 + 0; busy = $4 + 0 }
-        $1 != "" && used * 100 <= total * limit && busy <= limit { print used, $1 }
-    ' <<<"$1" | sort -n | cut -d ' ' -f 2
-}
-
 # choose_gpus NUMBER GPUS: sets CUDA_VISIBLE_DEVICES to idle GPUs; fails where there are fewer. A choice already made (by
-# the user or a batch system) is kept.
+# the user or a batch system) is kept; a choice of none, like a machine without GPUs, means the CPU's cores.
 choose_gpus() {
     local number="$1" gpus="$2" present idle
     if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
         present="$(tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | grep -cE '^[^-]' || true)"
-        ((number == 1 || number <= present)) ||
+        if ((present > 0 && number > present)); then
             fail "-n must be at most the GPUs in CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES, $present. Received: $number"
-        return
+        fi
+        if ((present > 0)); then return; fi
+    else
+        present="$(grep -c . <<<"$gpus" || true)"
     fi
-    present="$(grep -c . <<<"$gpus" || true)"
     if ((present == 0)); then
-        ((number == 1)) || fail "-n must be at most the number of GPUs: nvidia-smi lists none here. Received: $number"
+        ((number <= $(nproc))) ||
+            fail "-n must be at most the number of cores, $(nproc), where there are no GPUs (-H localhost:$number" \
+                "starts as many nevertheless). Received: $number"
         return
     fi
     mapfile -t idle < <(idle_gpus "$gpus")
@@ -77,13 +60,13 @@ choose_gpus() {
     echo "run_local: GPU $CUDA_VISIBLE_DEVICES of $present" >&2
 }
 
-# start_main ARGUMENTS...: main.py takes the place of this shell, so that Ctrl-C and exit codes are its own.
-start_main() {
+# start ARGUMENTS...: Python takes the place of this shell at the root, so that Ctrl-C and exit codes are its own.
+start() {
     # Where --own_model and --own_data are looked up first.
     export TRIMFLOW_CALLER_DIRECTORY="$PWD"
     cd -- "$repo_root"
     export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
-    exec "$venv_python" main.py "$@"
+    exec "$venv_python" "$@"
 }
 
 show_help() {
@@ -92,13 +75,41 @@ show_help() {
     variant="$(venv_variant "$(list_gpus)")"
     if is_venv_ready "$variant"; then
         echo
-        start_main --help
+        start main.py --help
     fi
     printf '\nAll flags are listed here too once .venv is there: scripts/setup_venv.sh makes it.\n'
 }
 
+# read_arguments ARGUMENTS...: sorts what follows the net script into $number, $options (of launchers.horovod), $flags.
+read_arguments() {
+    local argument
+    while (($# > 0)); do
+        argument="$1"
+        shift
+        case "$argument" in
+            -n | --nb_gpus | -n=* | --nb_gpus=*)
+                number="${argument#*=}"
+                [[ "$number" =~ ^[1-9][0-9]{0,3}$ ]] ||
+                    fail "-n=N and --nb_gpus=N take a number of processes, at least 1. Received: $argument"
+                ;;
+            -H | --hostfile)
+                (($# > 0)) || fail "$argument takes a value. Received: nothing"
+                set -- "$argument=$1" "${@:2}"
+                ;;
+            -H=* | --hostfile=*)
+                ((! has_hosts)) || fail "-H or --hostfile can be given once. Received: $argument as well"
+                has_hosts=1
+                options+=("$argument")
+                ;;
+            --wait_for_hosts=* | --ssh_port=* | --ssh_identity_file=* | --network_interface=*) options+=("$argument") ;;
+            *) flags+=("$argument") ;;
+        esac
+    done
+    ((has_hosts || ${#options[@]} == 0)) || fail "-H or --hostfile is needed with ${options[0]%%=*}. Received: neither"
+}
+
 main() {
-    local number=1 script flags=() argument gpus
+    local number="" script options=() flags=() has_hosts=0 argument gpus variant
     for argument in "$@"; do
         if [[ "$argument" == --help || "$argument" == -h ]]; then
             show_help
@@ -111,21 +122,17 @@ main() {
     fi
     script="$(find_net_script "$1")"
     shift
-    for argument in "$@"; do
-        case "$argument" in
-            -n | --nb_gpus | -n=* | --nb_gpus=*)
-                number="${argument#*=}"
-                [[ "$number" =~ ^[1-9][0-9]{0,3}$ ]] ||
-                    fail "-n=N and --nb_gpus=N take a number of GPUs, at least 1. Received: $argument"
-                ;;
-            *) flags+=("$argument") ;;
-        esac
-    done
+    read_arguments "$@"
     gpus="$(list_gpus)"
-    choose_gpus "$number" "$gpus"
-    if ((number > 1)); then flags+=(--enbl_multi_gpu); fi
-    "$repo_root/scripts/setup_venv.sh" "$(venv_variant "$gpus")"
-    start_main "$script" ${flags[@]+"${flags[@]}"}
+    variant="$(venv_variant "$gpus")"
+    if ((! has_hosts)); then choose_gpus "${number:-1}" "$gpus"; fi
+    "$repo_root/scripts/setup_venv.sh" "$variant"
+    if ((! has_hosts && ${number:-1} == 1)); then
+        start main.py "$script" ${flags[@]+"${flags[@]}"}
+    fi
+    "$repo_root/scripts/install_horovod.sh" "$variant"
+    start -m launchers.horovod ${number:+"-n=$number"} ${options[@]+"${options[@]}"} -- \
+        "$script" ${flags[@]+"${flags[@]}"}
 }
 
 main "$@"

@@ -7,8 +7,11 @@ from pathlib import Path
 from utils.errors import InputError
 
 MAX_BYTES = 64 * 1024
-_KEY = re.compile(r"data_dir_(local|hdfs)_[a-z0-9_]+|data_hdfs_host|model_http_url")
-_ALLOWED_KEYS = "data_dir_local_<dataset>, data_dir_hdfs_<dataset>, data_hdfs_host, model_http_url"
+_KEY = re.compile(r"data_dir_(local|hdfs|seven)_[a-z0-9_]+|data_hdfs_host|model_http_url|image_seven")
+_ALLOWED_KEYS = (
+    "data_dir_local_<dataset>, data_dir_hdfs_<dataset>, data_hdfs_host, model_http_url, "
+    "data_dir_seven_<dataset>, data_dir_seven_runs, image_seven"
+)
 
 
 def read_path_conf(path: str | Path) -> dict[str, str]:
@@ -45,7 +48,10 @@ def read_path_conf(path: str | Path) -> dict[str, str]:
 
 
 def path_conf_flags(settings: Mapping[str, str], dataset_name: str) -> dict[str, str]:
-    """What `read_path_conf` gave, as flag name -> value for one data set; unset flags are left out."""
+    """What `read_path_conf` gave, as flag name -> value for one data set; unset flags are left out.
+
+    The keys of the cluster ("seven") are no flags: scripts/run_seven.sh makes volumes of them.
+    """
     key_of = {
         "data_dir_local": f"data_dir_local_{dataset_name}",
         "data_dir_hdfs": f"data_dir_hdfs_{dataset_name}",

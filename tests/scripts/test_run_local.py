@@ -44,6 +44,10 @@ class Checkout:
         for net in ("a_at_b", "c_at_d"):
             (self.root / "nets" / f"{net}_run.py").touch()
         (self.root / "main.py").write_text(RECORDING_MAIN)
+        (self.root / "launchers").mkdir()
+        (self.root / "launchers/horovod.py").write_text(RECORDING_MAIN)
+        self.write_program(self.root / "scripts/install_horovod.sh", f'echo "$*" >>"{self.bin}/horovods"')
+        self.write_program(self.bin / "nproc", "echo 8")
         self.write_program(self.root / ".venv/bin/python", f'exec "{sys.executable}" "$@"')
         self.finish_venv("cpu")
         self.set_gpus(None)
@@ -165,7 +169,85 @@ def test_without_a_gpu_the_cpu_is_used_and_nothing_chosen(checkout):
         started = checkout.started("nets/a_at_b_run.py", *options)
         assert started["arguments"] == ["main.py", "nets/a_at_b_run.py"]
         assert "CUDA_VISIBLE_DEVICES" not in started["env"]
-    check_refused(checkout.run("nets/a_at_b_run.py", "-n=2"), "lists none here", "Received: 2")
+    assert not (checkout.bin / "horovods").exists()
+
+
+def launched(checkout: Checkout, *arguments: str, **options) -> list[str]:
+    """What launchers.horovod was started with."""
+    started = checkout.started(*arguments, **options)
+    assert started["arguments"][0] == str(checkout.root / "launchers/horovod.py")
+    assert started["cwd"] == str(checkout.root)
+    return started["arguments"][1:]
+
+
+@pytest.mark.parametrize("option", ["-n=8", "--nb_gpus=8"])
+def test_several_processes_use_the_cores_where_there_is_no_gpu(checkout, option):
+    words = launched(checkout, "nets/a_at_b_run.py", "--debug", option, "--note", "a b")
+    assert words == ["-n=8", "--", "nets/a_at_b_run.py", "--debug", "--note", "a b"]
+    assert (checkout.bin / "horovods").read_text() == "cpu\n"
+
+
+def test_more_processes_than_cores_are_refused_before_anything_is_installed(checkout):
+    shutil.rmtree(checkout.root / ".venv")
+    check_refused(checkout.run("nets/a_at_b_run.py", "-n=9"), "number of cores, 8", "-H localhost:9", "Received: 9")
+    assert not (checkout.root / ".venv").exists()
+    assert not (checkout.bin / "horovods").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-H", "h1:2,h2:2"], ["-H=h1:2,h2:2"]),
+        (["-H=h1:2,h2:2", "-n=3"], ["-n=3", "-H=h1:2,h2:2"]),
+        (["-H", "localhost:99", "-n=1"], ["-n=1", "-H=localhost:99"]),
+        (["--hostfile", "my hosts"], ["--hostfile=my hosts"]),
+        (["--hostfile=f", "--wait_for_hosts=300"], ["--hostfile=f", "--wait_for_hosts=300"]),
+        (
+            ["-H=h:1", "--ssh_port=2", "--ssh_identity_file=k", "--network_interface=eth0"],
+            ["-H=h:1", "--ssh_port=2", "--ssh_identity_file=k", "--network_interface=eth0"],
+        ),
+        (["-H", "-oProxyCommand=x"], ["-H=-oProxyCommand=x"]),
+    ],
+)
+def test_hosts_are_handed_to_the_launcher(checkout, options, words):
+    flags = ["--learner", "full-prec"]
+    assert launched(checkout, "nets/a_at_b_run.py", *options, *flags) == [*words, "--", "nets/a_at_b_run.py", *flags]
+
+
+def test_hosts_leave_the_choice_of_gpus_to_the_user(checkout):
+    checkout.set_gpus(FIVE_GPUS)
+    assert "CUDA_VISIBLE_DEVICES" not in checkout.started("nets/a_at_b_run.py", "-H=localhost:5")["env"]
+    assert (checkout.bin / "horovods").read_text() == "gpu\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-H"], ["-H takes a value"]),
+        (["--hostfile"], ["--hostfile takes a value"]),
+        (["-H=a:1", "--hostfile", "f"], ["once", "Received: --hostfile=f"]),
+        (["-H", "a:1", "-H", "b:1"], ["once", "Received: -H=b:1"]),
+        (["-n=2", "--ssh_port=22"], ["-H or --hostfile is needed with --ssh_port"]),
+        (["--wait_for_hosts=9"], ["-H or --hostfile is needed with --wait_for_hosts"]),
+    ],
+)
+def test_hosts_that_are_not_said_rightly_are_refused(checkout, options, words):
+    check_refused(checkout.run("nets/a_at_b_run.py", *options), *words)
+
+
+def test_the_launcher_takes_the_place_of_the_shell_too(checkout):
+    process = subprocess.Popen(
+        [checkout.root / "scripts/run_local.sh", "nets/a_at_b_run.py", "-n=2", "--fail"],
+        env=checkout.env,
+        stdout=subprocess.PIPE,
+    )
+    started = json.loads(process.communicate(timeout=60)[0])
+    assert (started["pid"], process.returncode) == (process.pid, 7)
+
+
+def test_where_horovod_cannot_be_built_nothing_starts(checkout):
+    checkout.write_program(checkout.root / "scripts/install_horovod.sh", "echo 'error: no cmake' >&2; exit 2")
+    check_refused(checkout.run("nets/a_at_b_run.py", "-n=2"), "no cmake")
 
 
 def test_the_emptiest_idle_gpu_is_taken(checkout):
@@ -179,12 +261,10 @@ def test_the_emptiest_idle_gpu_is_taken(checkout):
     ]
 
 
-@pytest.mark.parametrize("option", ["-n=3", "--nb_gpus=3"])
-def test_several_gpus_start_the_multi_gpu_mode(checkout, option):
+def test_several_processes_take_the_emptiest_idle_gpus(checkout):
     checkout.set_gpus(FIVE_GPUS)
-    started = checkout.started("nets/a_at_b_run.py", "--debug", option, "--ws_nb_rlouts", "9")
-    flags = ["--debug", "--ws_nb_rlouts", "9", "--enbl_multi_gpu"]
-    assert started["arguments"] == ["main.py", "nets/a_at_b_run.py", *flags]
+    started = checkout.started("nets/a_at_b_run.py", "-n=3", "--ws_nb_rlouts", "9")
+    assert started["arguments"][1:] == ["-n=3", "--", "nets/a_at_b_run.py", "--ws_nb_rlouts", "9"]
     assert started["env"]["CUDA_VISIBLE_DEVICES"] == "2,3,0"
 
 
@@ -205,12 +285,15 @@ def test_busy_gpus_are_not_shared_unasked(checkout):
 
 def test_a_choice_of_gpus_already_made_is_kept(checkout):
     checkout.set_gpus(FIVE_GPUS)
-    for chosen, number in [("1,4", "2"), ("GPU-12ab", "1"), ("", "1"), ("-1", "1")]:
+    for chosen, number in [("1,4", "2"), ("GPU-12ab", "1"), ("", "1"), ("-1", "1"), ("", "8"), ("-1", "8")]:
         started = checkout.started("nets/a_at_b_run.py", f"-n={number}", CUDA_VISIBLE_DEVICES=chosen)
         assert started["env"]["CUDA_VISIBLE_DEVICES"] == chosen
-    for chosen, number in [("1,4", "3"), ("", "2"), ("-1", "2")]:
-        result = checkout.run("nets/a_at_b_run.py", f"-n={number}", CUDA_VISIBLE_DEVICES=chosen)
-        check_refused(result, f"CUDA_VISIBLE_DEVICES={chosen}", f"Received: {number}")
+    result = checkout.run("nets/a_at_b_run.py", "-n=3", CUDA_VISIBLE_DEVICES="1,4")
+    check_refused(result, "CUDA_VISIBLE_DEVICES=1,4", "Received: 3")
+    # None of them: the cores.
+    for chosen in ("", "-1"):
+        result = checkout.run("nets/a_at_b_run.py", "-n=9", CUDA_VISIBLE_DEVICES=chosen)
+        check_refused(result, "number of cores, 8", "Received: 9")
 
 
 @pytest.mark.parametrize(

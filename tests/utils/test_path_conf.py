@@ -26,6 +26,7 @@ def test_template_is_valid_and_sets_nothing():
 def test_template_shows_every_kind_of_key():
     shown = {line.split(" = ")[0] for line in TEMPLATE.read_text().splitlines() if " = None" in line}
     assert {"data_dir_local_cifar10", "data_dir_hdfs_cifar10", "data_hdfs_host", "model_http_url"} <= shown
+    assert {"data_dir_seven_cifar10", "data_dir_seven_own_model", "data_dir_seven_runs", "image_seven"} <= shown
 
 
 def test_values_are_read_around_comments_and_spaces(conf):
@@ -49,12 +50,24 @@ def test_local_directory_starts_at_the_file_or_at_home(conf, monkeypatch):
     }
 
 
+def test_places_in_a_cluster_are_no_paths_of_this_machine(conf):
+    lines = {
+        "data_dir_seven_cifar10": "pvc:shared/cifar10",
+        "data_dir_seven_runs": "~/runs",
+        "image_seven": "registry.example.com:5000/team/trimflow:gpu-0123456789ab",
+    }
+    conf.write_text("".join(f"{key} = {value}\n" for key, value in lines.items()))
+    assert read_path_conf(conf) == lines
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("data_dir_local_cifar10 /data", r"path\.conf:2: a line must be `key = value`.*'data_dir_local_cifar10 /data'"),
         ("data_dir = /data", r"path\.conf:2: a key must be one of data_dir_local_<dataset>, .*Received: 'data_dir'"),
         ("data_dir_local_ = /data", r"path\.conf:2: a key must be one of"),
+        ("data_dir_seven_ = /data", r"path\.conf:2: a key must be one of .*data_dir_seven_runs, image_seven"),
+        ("image = trimflow", r"path\.conf:2: a key must be one of"),
         ("= /data", r"path\.conf:2: a key must be one of .*Received: ''"),
         ("[paths]", r"path\.conf:2: a line must be"),
         ("model_http_url = http://b", r"path\.conf:2: a key must be given once\. .*'model_http_url', also in line 1"),
@@ -97,7 +110,7 @@ def test_any_bytes_are_read_or_refused_but_never_crash(tmp_path_factory, data):
         settings = read_path_conf(conf)
     except InputError:
         return
-    assert all(key.startswith(("data_", "model_http_url")) for key in settings)
+    assert all(key.startswith(("data_", "model_http_url", "image_seven")) for key in settings)
 
 
 def test_flags_are_those_of_the_data_set():
@@ -107,6 +120,9 @@ def test_flags_are_those_of_the_data_set():
         "data_dir_hdfs_ilsvrc12": "/h",
         "data_hdfs_host": "host:9000",
         "model_http_url": "https://models",
+        "data_dir_seven_cifar10": "pvc:data",
+        "data_dir_seven_runs": "pvc:runs",
+        "image_seven": "trimflow:gpu-1",
     }
     shared = {"data_hdfs_host": "host:9000", "model_http_url": "https://models"}
     assert path_conf_flags(settings, "cifar10") == {"data_dir_local": "/c", **shared}
