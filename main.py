@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags as absl_flags
 
@@ -28,6 +28,9 @@ from utils.caller import find_from_caller
 from utils.errors import InputError, RunError
 from utils.flags import define_flags, help_text, read_flags, result_flags
 from utils.path_conf import path_conf_flags, read_path_conf
+
+if TYPE_CHECKING:
+    from utils.workers import Workers
 
 ROOT = Path(__file__).resolve().parent
 FLAG_GROUPS = (
@@ -143,15 +146,21 @@ def _start(config: RunConfig, helper_class: type, learner_class: type) -> int:
     """Everything that needs TensorFlow."""
     import tensorflow as tf
 
-    from learners.agreement import check_agreement
-    from utils.run_dir import RunDir
-    from utils.workers import from_all, make_workers
+    from utils.workers import make_workers, telling_of_lost_workers
 
     if tf.config.list_physical_devices("GPU"):  # on a CPU the kernels are deterministic as they are
         tf.config.experimental.enable_op_determinism()
     workers = make_workers(config.run.enbl_multi_gpu, config.run.worker_timeout)
-    if not workers.is_first:
-        config = _silent(config)
+    with telling_of_lost_workers(workers, config.run.worker_timeout):
+        return _work(config if workers.is_first else _silent(config), workers, helper_class, learner_class)
+
+
+def _work(config: RunConfig, workers: "Workers", helper_class: type, learner_class: type) -> int:
+    """What is asked for, as one of the workers."""
+    from learners.agreement import check_agreement
+    from utils.run_dir import RunDir
+    from utils.workers import from_all
+
     helper = helper_class(config.net, workers.rank, workers.size)
     name = f"{helper.model_name}_at_{helper.dataset_name}"
     run_dir = RunDir(config.run.run_dir or ROOT / "runs" / name / config.run.learner, workers)

@@ -4,11 +4,12 @@ All of them run the same program on the same numbers. What they share is said he
 run directory and talks to the user.
 """
 
+import contextlib
 import hashlib
 import os
 import pickle
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import keras
@@ -173,6 +174,20 @@ def make_workers(is_one_of_many: bool, timeout: int) -> Workers:
     if gpus:
         tf.config.set_visible_devices(gpus[workers.local_rank % len(gpus)], "GPU")
     return workers
+
+
+@contextlib.contextmanager
+def telling_of_lost_workers(workers: Workers, timeout: int) -> Iterator[None]:
+    """Within it, a collective operation that breaks off becomes one clear RunError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if workers.size == 1 or "horovod" not in str(error).lower():
+            raise
+        raise RunError(
+            f"another worker ended or did not answer; --worker_timeout is {timeout} s, which must be more than a "
+            "roll-out or a finalist takes. The last checkpoint stays"
+        ) from error
 
 
 def from_first(workers: Workers, function: Callable[[], Result]) -> Result:
