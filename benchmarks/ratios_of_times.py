@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 
-def asked_rounds(description: str) -> int:
+def asked_rounds(description: str, default: int = 30) -> int:
     """`--rounds` of the command line."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=default)
     return parser.parse_args().rounds
 
 

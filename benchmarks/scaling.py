@@ -2,48 +2,59 @@
 
     .venv/bin/python benchmarks/scaling.py
 
-Two processes that Horovod joins on this machine, each on a core of its own with one thread. One and two workers take
-turns in the same run. ResNet-20 on digits32; the searched network is not trained, which does not change what a roll-out
-costs. Then the pieces of the model for many workers in docs/scaling.md. Needs two free cores.
+Processes that take turns on this machine: one without Horovod, one with it, and two that it joins, each on a core of
+its own with one thread. ResNet-20 on digits32; the searched network is not trained, which does not change what a
+roll-out costs. Then the pieces of the model for many workers in docs/scaling.md. Needs two cores and a quiet machine.
 """
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from ratios_of_times import ROOT, asked_rounds, interleaved_seconds
+from ratios_of_times import ROOT, asked_rounds
 
 BATCH = 128
-STEPS = 4  # in one call
-AGENT_ROLLOUTS = 8  # a worker's in one measurement
+STEPS, CALLS = 4, 6  # optimizer steps in one call, and calls
+AGENT_ROLLOUTS = 8  # a worker's
+REPEATS = 15  # of one collective operation
 NUMBERS = (1_000, 100_000, 10_000_000)  # of floats in the allreduce measured
-BATCH_NORM_IMAGES, VALIDATION_IMAGES = 256, 500
-ROUNDS = "TRIMFLOW_BENCHMARK_ROUNDS"
+CALIBRATION_IMAGES, BATCH_NORM_IMAGES, VALIDATION_BATCHES = 64, 256, 25
+NUM_WORKERS = "TRIMFLOW_BENCHMARK_WORKERS"  # 0: without Horovod
 
 
 def main() -> None:
-    if "HOROVOD_RANK" in os.environ:
-        work(int(os.environ[ROUNDS]))
+    if NUM_WORKERS in os.environ:
+        work(int(os.environ[NUM_WORKERS]))
         return
-    rounds = asked_rounds(__doc__)
-    cores = len(os.sched_getaffinity(0))
-    if cores < 2:
-        sys.exit(f"two cores are needed. Received: {cores}")
+    rounds = asked_rounds(__doc__, default=4)
+    if len(os.sched_getaffinity(0)) < 2:
+        sys.exit("two cores are needed. Received: one")
     print(f"ResNet-20, batch {BATCH} a worker, {rounds} rounds, each worker on one core with one thread", flush=True)
-    print(f"{'':<60} median (min to max)", flush=True)
-    for size in (1, 2):
-        start(size, rounds)
+    found = [[figures(size) for size in (0, 1, 2)] for _ in range(rounds)]
+    plain, one, two = zip(*found, strict=True)
+    print(f"{'':<60} median (min to max)")
+    print_ratios("a step with Horovod, one worker / without it", one, plain, "step", 1, "at most 1.03")
+    print_ratios("images a second, two workers / one without Horovod", plain, two, "step", 2, "at least 1.7")
+    print_ratios("roll-outs a second, two workers / one without Horovod", plain, two, "rollout", 2, "at least 1.85")
+    print(f"a step of one worker {seconds_of(plain, 'step') * 1e3:.0f} ms")
+    print(f"a roll-out of one worker {seconds_of(plain, 'rollout') * 1e3:.0f} ms")
+    for numbers in NUMBERS:
+        seconds, megabytes = seconds_of(two, f"mean_{numbers}"), numbers * 4 / 1e6
+        print(f"allreduce of {megabytes:g} MB {seconds * 1e3:.1f} ms, {megabytes / seconds / 1e3:.2f} GB/s")
+    print(f"all-gather of 10 kB a worker {seconds_of(two, 'gather') * 1e3:.1f} ms")
 
 
-def start(size: int, rounds: int) -> None:
-    """Runs this file in so many processes."""
+def figures(size: int) -> dict[str, float]:
+    """What rank 0 of so many workers measured, in seconds."""
     folder = Path(sys.executable).parent
     environment = os.environ | {
-        ROUNDS: str(rounds),
+        NUM_WORKERS: str(size),
         "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_NUM_INTRAOP_THREADS": "1",
@@ -51,70 +62,52 @@ def start(size: int, rounds: int) -> None:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    command = [str(folder / "horovodrun"), "-np", str(size), "--gloo", sys.executable, __file__]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    launch = [str(folder / "horovodrun"), "-np", str(size), "--gloo"] if size else []
+    done = subprocess.run(
+        [*launch, sys.executable, __file__], env=environment, capture_output=True, text=True, cwd=ROOT
     )
-    for line in process.stdout:
-        if line.startswith("[0]<stdout>:"):
-            print(line.removeprefix("[0]<stdout>:"), end="", flush=True)
-    if process.wait():
-        sys.exit(process.stderr.read()[-3000:])
+    lines = [line.partition("figures:")[2] for line in done.stdout.splitlines() if "figures:" in line]
+    if done.returncode or not lines:
+        sys.exit(done.stderr[-3000:])
+    return json.loads(lines[0])
 
 
-def work(rounds: int) -> None:
-    """What each of the processes does."""
-    rank = int(os.environ["HOROVOD_LOCAL_RANK"])
+def print_ratios(name: str, numerators, denominators, key: str, factor: int, goal: str) -> None:
+    """Ratios of seconds round by round, times the work that was done in the denominator's."""
+    ratios = sorted(factor * a[key] / b[key] for a, b in zip(numerators, denominators, strict=True))
+    print(f"{name:<60} {statistics.median(ratios):.3f}  ({ratios[0]:.3f} to {ratios[-1]:.3f})  goal {goal}")
+
+
+def seconds_of(found, key: str) -> float:
+    return statistics.median(one[key] for one in found)
+
+
+def work(size: int) -> None:
+    """What each process measures; rank 0 tells."""
+    rank = int(os.environ.get("HOROVOD_LOCAL_RANK", "0"))
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
     from utils.workers import ALONE, HorovodWorkers
 
-    workers = HorovodWorkers(timeout=300)
-    if workers.size == 1:
-        seconds = interleaved_seconds({"without": training(ALONE), "with": training(workers)}, rounds, warm_up=2)
-        print_ratios(
-            "a step with Horovod, one worker / without it", seconds["with"], seconds["without"], "at most 1.03"
-        )
-        return
-
-    steps = in_turn(training(ALONE), training(workers), workers, rounds)
-    print_ratios("images a second, two workers / one", *rates(steps), "at least 1.7")
-    rollouts = in_turn(searching(ALONE), searching(workers), workers, max(3, rounds // 4))
-    print_ratios("roll-outs a second, two workers / one", *rates(rollouts), "at least 1.85")
-    pieces = measure_pieces(workers)
+    workers = HorovodWorkers(timeout=300) if size else ALONE
+    found = {"step": timed(training(workers), CALLS, workers) / STEPS}
+    if size != 1:
+        found["rollout"] = timed(searching(workers), 1, workers) / AGENT_ROLLOUTS
+    if size == 2:
+        found |= collectives(workers)
     if workers.is_first:
-        print("pieces of the model in docs/scaling.md:")
-        print(f"  a step of one worker {statistics.median(steps['alone']) / STEPS * 1e3:.0f} ms")
-        print(f"  a roll-out of one worker {statistics.median(rollouts['alone']) / AGENT_ROLLOUTS * 1e3:.0f} ms")
-        for name, value in pieces.items():
-            print(f"  {name} {value}")
+        print("figures:" + json.dumps(found), flush=True)
 
 
-def in_turn(
-    alone: Callable[[], object], together: Callable[[], object], workers, rounds: int
-) -> Mapping[str, list[float]]:
-    """Seconds of rank 0 alone, the other one waiting without work, and of both together."""
-    return interleaved_seconds(
-        {
-            "alone": lambda: (alone() if workers.is_first else None, workers.all_gather(None)),
-            "together": lambda: (together(), workers.all_gather(None)),
-        },
-        rounds,
-        warm_up=2,
-    )
-
-
-def rates(seconds: Mapping[str, list[float]]) -> tuple[list[float], list[float]]:
-    """Work in a second of two workers, who together did twice as much, and of one."""
-    return [2 / value for value in seconds["together"]], [1 / value for value in seconds["alone"]]
-
-
-def print_ratios(name: str, numerator: list[float], denominator: list[float], goal: str) -> None:
-    if os.environ["HOROVOD_RANK"] == "0":
-        ratios = sorted(a / b for a, b in zip(numerator, denominator, strict=True))
-        print(
-            f"{name:<60} {statistics.median(ratios):.3f}  ({ratios[0]:.3f} to {ratios[-1]:.3f})  goal {goal}",
-            flush=True,
-        )
+def timed(function: Callable[[], object], calls: int, workers: Any) -> float:
+    """Median seconds of a call, after one that does not count."""
+    function()
+    seconds = []
+    for _ in range(calls):
+        workers.all_gather(None)
+        started = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def training(workers) -> Callable[[], object]:
@@ -135,7 +128,7 @@ def training(workers) -> Callable[[], object]:
 
 
 def searching(workers) -> Callable[[], object]:
-    """A search of the agent's roll-outs, `AGENT_ROLLOUTS` a worker, the agent learning from each of them."""
+    """A search that goes on by `AGENT_ROLLOUTS` roll-outs a worker, the agent learning from each of all workers."""
     import keras
     import numpy as np
 
@@ -160,8 +153,10 @@ def searching(workers) -> Callable[[], object]:
     model.set_weights(dense.get_weights())
     images = helper.calibration_images(BATCH_NORM_IMAGES)
     kernels = prunable_kernels(dense)
-    table = PathTable.build(kernels, collect_grams(dense, [images[:64]]), densities=[0.9**k for k in range(0, 56, 11)])
-    batches = helper.validation_batches().take(VALIDATION_IMAGES // 100)
+    table = PathTable.build(
+        kernels, collect_grams(dense, [images[:CALIBRATION_IMAGES]]), densities=[0.9**k for k in range(0, 56, 11)]
+    )
+    batches = helper.validation_batches().take(VALIDATION_BATCHES)
     validation = Evaluation(model, batches, helper.loss, in_memory=True)
     evaluator = RolloutEvaluator(model, PathPruner(model, dense, table, images), validation)
     layers = layer_specs(kernels)
@@ -197,25 +192,17 @@ def searching(workers) -> Callable[[], object]:
     return lambda: more(AGENT_ROLLOUTS * workers.size)
 
 
-def measure_pieces(workers) -> dict[str, str]:
-    """Times of single collective operations over this machine's loopback."""
+def collectives(workers: Any) -> dict[str, float]:
+    """Seconds of single collective operations over this machine's loopback."""
     import tensorflow as tf
 
-    pieces = {}
+    found = {}
     for numbers in NUMBERS:
         tensor = tf.zeros([numbers])
-        seconds = interleaved_seconds({"mean": lambda tensor=tensor: workers.mean([tensor])}, 15, warm_up=3)["mean"]
-        median = statistics.median(seconds)
-        name = f"allreduce of {numbers * 4 / 1e6:g} MB"
-        pieces[name] = f"{median * 1e3:.2f} ms, {numbers * 4 / median / 1e9:.2f} GB/s"
+        found[f"mean_{numbers}"] = timed(lambda tensor=tensor: workers.mean([tensor]), REPEATS, workers)
     message = bytes(10_000)
-    seconds = interleaved_seconds({"gather": lambda: workers.all_gather(message)}, 15, warm_up=3)["gather"]
-    pieces["all-gather of 10 kB a worker"] = f"{statistics.median(seconds) * 1e3:.2f} ms"
-    return pieces
+    return found | {"gather": timed(lambda: workers.all_gather(message), REPEATS, workers)}
 
 
 if __name__ == "__main__":
-    started = time.perf_counter()
     main()
-    if "HOROVOD_RANK" not in os.environ:
-        print(f"in {time.perf_counter() - started:.0f} s")

@@ -157,7 +157,7 @@ def make_workers(is_one_of_many: bool, timeout: int) -> Workers:
     Raises:
         InputError: this process was not started by Horovod, or Horovod is not installed.
     """
-    if not is_one_of_many:
+    if not is_one_of_many or os.environ.get("HOROVOD_SIZE") == "1":  # one has nothing to share: Horovod is left out
         return ALONE
     if "HOROVOD_RANK" not in os.environ:
         raise InputError(

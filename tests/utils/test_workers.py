@@ -44,9 +44,16 @@ def test_errors_of_one_worker_alone_are_its_own():
 
 def test_a_process_that_horovod_did_not_start_is_alone(monkeypatch):
     monkeypatch.delenv("HOROVOD_RANK", raising=False)
+    monkeypatch.delenv("HOROVOD_SIZE", raising=False)
     assert make_workers(False, 300) is ALONE
     with pytest.raises(InputError, match="run_local.sh NET_SCRIPT -n=N"):
         make_workers(True, 300)
+
+
+def test_a_single_process_of_horovod_does_without_it(monkeypatch):
+    monkeypatch.setenv("HOROVOD_RANK", "0")
+    monkeypatch.setenv("HOROVOD_SIZE", "1")
+    assert make_workers(True, 300) is ALONE
 
 
 def test_digests_see_every_bit_the_shape_the_type_and_the_name():
