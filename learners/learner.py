@@ -2,7 +2,6 @@
 
 import abc
 import functools
-import platform
 import shutil
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from export.sizes import kernel_table, model_sizes
 from export.tensorboard import ScalarLog
 from learners.config import RunConfig
 from learners.evaluation import Evaluation
+from learners.facts import training_summary, versions
 from learners.network_files import check_url, download, load_network
 from learners.training import Monitor, TrainingResult, TrainStep, train
 from nets.model_helper import ModelHelper
@@ -33,8 +33,6 @@ from utils.errors import InputError, RunError, first_line
 from utils.keras_layers import code_of, has_lambda, make_known
 from utils.run_dir import RunDir, write_atomically
 from utils.workers import ALONE, Workers, from_first, share_variables
-
-VERSION = "0.1.0"
 
 
 class Learner(abc.ABC):
@@ -344,23 +342,3 @@ class Learner(abc.ABC):
             print_report(report, sys.stdout)
             print(f"all of it is in {self.run_dir.path}")
         return report
-
-
-def training_summary(result: TrainingResult) -> dict[str, float]:
-    """The `training` entry of a report."""
-    return {
-        "iterations": result.iterations,
-        "seconds": result.seconds,
-        "images_per_second": result.images_per_second,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what the figures depend on."""
-    return {
-        "trimflow": VERSION,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-    }

@@ -76,3 +76,21 @@ find_net_script() {
     done
     fail "no such net script. Received: $1. There are: $(net_scripts)"
 }
+
+# asks_for_help ARGUMENTS...: whether --help or -h is among them, before a `--`.
+asks_for_help() {
+    local argument
+    for argument in "$@"; do
+        if [[ "$argument" == -- ]]; then return 1; fi
+        if [[ "$argument" == --help || "$argument" == -h ]]; then return 0; fi
+    done
+    return 1
+}
+
+# check_first_argument ARGUMENTS...: fails, with the usage of the script that asks, unless a net script comes first.
+check_first_argument() {
+    if (($# == 0)) || [[ "$1" == -* ]]; then
+        usage >&2
+        fail "the first argument must be a net script. Received: ${1:-nothing}. There are: $(net_scripts)"
+    fi
+}

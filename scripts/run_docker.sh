@@ -401,17 +401,11 @@ print_commands() {
 main() {
     local script variant argument
     declare -A given=()
-    for argument in "$@"; do
-        if [[ "$argument" == -- ]]; then break; fi
-        if [[ "$argument" == --help || "$argument" == -h ]]; then
-            usage
-            return
-        fi
-    done
-    if (($# == 0)) || [[ "$1" == -* ]]; then
-        usage >&2
-        fail "the first argument must be a net script. Received: ${1:-nothing}. There are: $(net_scripts)"
+    if asks_for_help "$@"; then
+        usage
+        return
     fi
+    check_first_argument "$@"
     script="$(find_net_script "$1")"
     shift
     read_options "$@"

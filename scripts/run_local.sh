@@ -109,17 +109,12 @@ read_arguments() {
 }
 
 main() {
-    local number="" script options=() flags=() has_hosts=0 argument gpus variant
-    for argument in "$@"; do
-        if [[ "$argument" == --help || "$argument" == -h ]]; then
-            show_help
-            return
-        fi
-    done
-    if (($# == 0)) || [[ "$1" == -* ]]; then
-        usage >&2
-        fail "the first argument must be a net script. Received: ${1:-nothing}. There are: $(net_scripts)"
+    local number="" script options=() flags=() has_hosts=0 gpus variant
+    if asks_for_help "$@"; then
+        show_help
+        return
     fi
+    check_first_argument "$@"
     script="$(find_net_script "$1")"
     shift
     read_arguments "$@"

@@ -31,18 +31,12 @@ TEXT
 }
 
 main() {
-    local argument script
-    for argument in "$@"; do
-        if [[ "$argument" == -- ]]; then break; fi
-        if [[ "$argument" == --help || "$argument" == -h ]]; then
-            usage
-            return
-        fi
-    done
-    if (($# == 0)) || [[ "$1" == -* ]]; then
-        usage >&2
-        fail "the first argument must be a net script. Received: ${1:-nothing}. There are: $(net_scripts)"
+    local script
+    if asks_for_help "$@"; then
+        usage
+        return
     fi
+    check_first_argument "$@"
     script="$(find_net_script "$1")"
     shift
     "$repo_root/scripts/setup_venv.sh" "$(venv_variant "$(list_gpus)")"

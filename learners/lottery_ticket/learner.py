@@ -12,7 +12,8 @@ from compressors.graph import prunable_kernels
 from compressors.lottery import removed_after_round
 from compressors.masks import MaskSet
 from compressors.policies import FixedMasks
-from learners.learner import Learner, training_summary
+from learners.facts import training_summary
+from learners.learner import Learner
 from learners.lottery_ticket.rewinding import KeepRewindPoint, RewindPoint
 from learners.training import TrainingResult, TrainStep, restore_training
 from utils.errors import InputError

@@ -20,7 +20,8 @@ from compressors.schedule_yaml import check_against, read_schedule
 from compressors.scheduled_policies import Training
 from compressors.scheduler import CompressionScheduler
 from export.sizes import model_sizes
-from learners.learner import Learner, training_summary
+from learners.facts import training_summary
+from learners.learner import Learner
 from learners.network_files import download, load_network, read_model
 from learners.training import TrainingResult
 from nets.architectures import build_architecture

@@ -16,7 +16,8 @@ from compressors.ratios import LayerSpec, Ratios, overall_ratio, uniform
 from compressors.schedules import PolynomialSchedule
 from export.plots import plot_ratios, plot_search
 from learners.evaluation import Evaluation
-from learners.learner import Learner, training_summary
+from learners.facts import training_summary
+from learners.learner import Learner
 from learners.training import TrainingResult, restore_variables
 from learners.weight_sparsification.allocation import (
     BASELINES,

@@ -52,6 +52,18 @@ def run(run_dir, flags, net=TINY, code=0, size=2):
     return done.stdout + done.stderr
 
 
+def started(run_dir, flags):
+    """The same as a process to be disturbed, its output in one."""
+    return subprocess.Popen(
+        command(run_dir, flags),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+    )
+
+
 def environment():
     # The tests' own setting of one thread is raised by the program: see main._share_processor.
     return os.environ | {"TRIMFLOW_CALLER_DIRECTORY": str(ROOT)}
@@ -145,14 +157,7 @@ def lines_of_search(run_dir):
 )
 def test_a_worker_that_is_killed_ends_the_job_and_the_same_command_goes_on(undisturbed, tmp_path, victim, is_time):
     run_dir = tmp_path / "run"
-    process = subprocess.Popen(
-        command(run_dir, SEARCH),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-    )
+    process = started(run_dir, SEARCH)
     wait_until(lambda: is_time(run_dir), process)
     os.kill(processes_of(run_dir)[victim], signal.SIGKILL)
     began = time.monotonic()
@@ -172,12 +177,12 @@ def test_a_worker_that_is_killed_ends_the_job_and_the_same_command_goes_on(undis
 
 def test_a_run_of_two_goes_on_with_one(undisturbed, tmp_path, run_program):
     run_dir = tmp_path / "run"
-    process = subprocess.Popen(
-        command(run_dir, SEARCH), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
-    )
+    process = started(run_dir, SEARCH)
     wait_until(lambda: lines_of_search(run_dir) >= 8, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert printed.splitlines()[-1] == "interrupted: the same command goes on from the last checkpoint"
     done = lines_of_search(run_dir)
     run_program(["main.py", TINY, "--run_dir", str(run_dir), *SEARCH])
     found = records(run_dir)
@@ -189,14 +194,7 @@ def test_a_run_of_two_goes_on_with_one(undisturbed, tmp_path, run_program):
 
 def test_a_worker_that_stands_still_is_given_up_after_the_timeout(tmp_path):
     run_dir, flags = tmp_path / "run", [*SHORT, "--nb_epochs_rat", "100", "--worker_timeout", "8"]
-    process = subprocess.Popen(
-        command(run_dir, flags),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-    )
+    process = started(run_dir, flags)
     wait_until((run_dir / "dense" / "checkpoint.npz").exists, process)
     os.kill(processes_of(run_dir)[1], signal.SIGSTOP)
     began = time.monotonic()
