@@ -159,13 +159,20 @@ cache_key() {
 # one of ours takes its place: the function in it is used by Horovod and no longer part of TensorFlow. And a second
 # Gloo context takes the network interface of the first: its own is still empty there, with which Gloo listens at the
 # address of the machine's name, 127.0.1.1 on many, which other machines do not reach, or crashes where it has none.
+# And Gloo's list of ranks gets its length: without one, Horovod never finds that a rank stays away from an operation
+# that the others wait in (HOROVOD_STALL_SHUTDOWN_TIME_SECONDS).
 change_source() {
     local list="$1/horovod/tensorflow/CMakeLists.txt" line=horovod/tensorflow/xla_mpi_ops.cc count
     local context="$1/horovod/common/gloo/gloo_context.cc" interface="device_attr.iface = global_context.gloo_iface_;"
+    local controller="$1/horovod/common/gloo/gloo_controller.cc" reserved="global_ranks_.reserve(size_);"
     sed -i "/::InitializeForProcessSet(/,/^}/ s/device_attr\.iface = gloo_iface_;/$interface/" "$context"
     count="$(grep -cF "$interface" "$context")" || true
     [[ "$count" == 1 ]] || fail "horovod/common/gloo/gloo_context.cc must set device_attr.iface once in" \
         "InitializeForProcessSet. Received: ${count:-0} times"
+    count="$(grep -cF "$reserved" "$controller")" || true
+    [[ "$count" == 1 ]] || fail "horovod/common/gloo/gloo_controller.cc must have $reserved once." \
+        "Received: ${count:-0} times"
+    sed -i "s/$reserved/global_ranks_.resize(size_);/" "$controller"
     count="$(grep -cF "$line" "$list")" || true
     [[ "$count" == 1 ]] || fail "horovod/tensorflow/CMakeLists.txt must name $line once. Received: ${count:-0} times"
     if [[ -z "$nccl_library" ]]; then

@@ -26,6 +26,7 @@ void GlooContext::Initialize(const std::string& gloo_iface) {{
 void GlooContext::InitializeForProcessSet(const GlooContext& global_context) {{
 {OWN_INTERFACE}}}
 """
+RESERVED = "  global_ranks_.reserve(size_);\n"
 
 # Runs $BUILD where the real one compiles, and keeps what it was told and given.
 SETUP = """\
@@ -36,6 +37,7 @@ if "bdist_wheel" in sys.argv:
     with open("horovod/built_with.txt", "w") as file:
         file.write(open("horovod/tensorflow/CMakeLists.txt").read())
         file.write(open("horovod/common/gloo/gloo_context.cc").read())
+        file.write(open("horovod/common/gloo/gloo_controller.cc").read())
         file.writelines(f"{name}={value}\\n" for name, value in os.environ.items())
 setup(name="horovod", version="0.28.1", packages=["horovod"], package_data={"horovod": ["*.txt"]},
       entry_points={"console_scripts": ["horovodrun = horovod:run"]})
@@ -95,13 +97,20 @@ class Checkout:
         (self.venv / "trimflow-stamp").write_text(f"{variant} {digest}\n")
         (self.venv / "trimflow-variant").write_text(f"{variant}\n")
 
-    def lock_source(self, cmake_lists: str, setup: str = SETUP, gloo_context: str = GLOO_CONTEXT) -> None:
+    def lock_source(
+        self,
+        cmake_lists: str,
+        setup: str = SETUP,
+        gloo_context: str = GLOO_CONTEXT,
+        gloo_controller: str = RESERVED,
+    ) -> None:
         """Makes Horovod's archive and locks it."""
         files = {
             "setup.py": setup,
             "horovod/__init__.py": PACKAGE,
             "horovod/tensorflow/CMakeLists.txt": cmake_lists,
             "horovod/common/gloo/gloo_context.cc": gloo_context,
+            "horovod/common/gloo/gloo_controller.cc": gloo_controller,
             "PKG-INFO": "Metadata-Version: 2.1\nName: horovod\nVersion: 0.28.1\n",
         }
         self.archive = self.sources / "horovod-0.28.1.tar.gz"
@@ -177,6 +186,8 @@ def test_builds_without_the_one_source_checks_by_two_processes_and_then_has_noth
     # Only the second of Gloo's contexts is changed.
     interfaces = [line for line in installed_with if "device_attr.iface" in line]
     assert interfaces == [OWN_INTERFACE.rstrip(), "  device_attr.iface = global_context.gloo_iface_;"]
+    assert "  global_ranks_.resize(size_);" in installed_with
+    assert RESERVED.rstrip() not in installed_with
     assert {
         "HOROVOD_WITH_TENSORFLOW=1",
         "HOROVOD_WITH_GLOO=1",
@@ -381,6 +392,17 @@ def test_a_source_without_the_one_interface_to_change_is_refused(checkout, inter
     code, output = checkout.run()
     assert code == 2
     assert "gloo_context.cc must set device_attr.iface once" in output.splitlines()[-1]
+    assert f"Received: {times} times" in output.splitlines()[-1]
+    assert checkout.num_builds() == 0
+    assert_nothing_installed(checkout)
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_source_without_the_one_list_to_give_its_length_is_refused(checkout, times):
+    checkout.lock_source(XLA_LINE, gloo_controller="// ranks\n" + times * RESERVED)
+    code, output = checkout.run()
+    assert code == 2
+    assert "gloo_controller.cc must have global_ranks_.reserve(size_); once" in output.splitlines()[-1]
     assert f"Received: {times} times" in output.splitlines()[-1]
     assert checkout.num_builds() == 0
     assert_nothing_installed(checkout)

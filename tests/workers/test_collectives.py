@@ -68,3 +68,11 @@ def test_a_difference_names_the_rank_that_has_it(found):
 
 def test_a_fast_worker_waits_for_a_slow_one(found):
     assert min(found["waits_for_the_slow_one"]) >= 1.4
+
+
+def test_a_worker_that_runs_but_stays_away_is_given_up_after_the_timeout(tmp_path):
+    """Of 4 s; Horovod looks every 2 s, and counts anew where it had remembered the operation."""
+    first, second = run_together("waiting", tmp_path)
+    for found in (first, second):
+        assert found["told"].startswith("another worker ended or did not answer; --worker_timeout is 4 s")
+    assert 4 <= first["seconds"] < 15
