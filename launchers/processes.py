@@ -79,9 +79,11 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
     return ask
 
 
-def end_with_parent(number: signal.Signals) -> None:
-    """This process gets the signal when its parent ends, however it does."""
+def end_with_parent(number: signal.Signals, parent: int) -> None:
+    """This process gets the signal when its parent, of that number, ends, however it does; at once if it has."""
     _prctl(_DIE_WITH_PARENT, number, 0, 0, 0)
+    if os.getppid() != parent:  # it was faster
+        os.kill(os.getpid(), number)
 
 
 def adopt_orphans() -> None:

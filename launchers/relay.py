@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from launchers.processes import die_with_parent, end_with_parent
 
 SSH = "TRIMFLOW_SSH"  # the real program
+PARENT = "TRIMFLOW_RELAY_PARENT"  # the shell of launchers/bin/ssh
 PORT, IDENTITY_FILE = "TRIMFLOW_SSH_PORT", "TRIMFLOW_SSH_IDENTITY_FILE"
 # ssh takes the first value that it is given for an option: these go before Horovod's and those of ~/.ssh/config.
 OPTIONS = (
@@ -68,7 +69,7 @@ def main(words: list[str]) -> int:
 
     for number in signals:
         signal.signal(number, stop)
-    end_with_parent(signal.SIGTERM)
+    end_with_parent(signal.SIGTERM, int(os.environ[PARENT]))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     code = child.wait()
     return code if code >= 0 else 128 - code

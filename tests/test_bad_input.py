@@ -88,7 +88,7 @@ def data(tmp_path):
         ("--ws_nb_rlouts 10", ("--ws_nb_rlouts_min must be at most --ws_nb_rlouts", "20 and 10")),
         ("--ws_prune_rate 0.5", ("Unknown command line flag 'ws_prune_rate'", "--help lists all flags")),
         ("weight-sparse", ("flags begin with --", "weight-sparse")),
-        ("--enbl_multi_gpu", ("--enbl_multi_gpu must be false", "true")),
+        ("--enbl_multi_gpu", ("scripts/run_local.sh NET_SCRIPT -n=N starts them", "a process that was started alone")),
         ("--data_disk tape", ("--data_disk must be one of local, hdfs, embedded", "'tape'")),
         ("--data_disk local", ("--data_disk local needs --data_dir_local", "none")),
         ("--nb_smpls_train 99999999", ("--nb_smpls_train must be at most", "99999999")),

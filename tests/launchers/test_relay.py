@@ -66,6 +66,24 @@ def test_the_same_where_horovod_asks_all_children_of_its_shell(relay):
     assert (process.returncode, out) == (7, "input closed\n")
 
 
+def test_a_parent_that_ended_before_it_was_watched_counts_as_ended(tmp_path):
+    """The relay's own start takes a while, in which the shell may be killed."""
+    (tmp_path / "real").write_text(FAKE_SSH)
+    (tmp_path / "real").chmod(0o755)
+    environment = {**os.environ, "TRIMFLOW_SSH": str(tmp_path / "real"), "TRIMFLOW_RELAY_PARENT": "999999999"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launchers.relay", "host2", "true"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert out.endswith("input closed\n")
+
+
 def test_killed_it_leaves_no_ssh_behind(relay):
     process, _ = relay()
     process.kill()

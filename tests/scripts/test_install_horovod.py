@@ -1,5 +1,6 @@
 """install_horovod.sh in a copy of the scripts, with a tiny Horovod that pip really builds; and the one in .venv."""
 
+import functools
 import hashlib
 import importlib.util
 import io
@@ -135,6 +136,8 @@ class Checkout:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A shell that began these tests in the background has them ignore it.
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *arguments: str) -> tuple[int, str]:
