@@ -158,6 +158,7 @@ def train(
     total, workers = len(learning_rates), step.workers
     share_variables(workers, [*step.model.variables, *step.optimizer.variables])
     progress = _Position.resume(checkpoint, step, policy) or _Position(first_step)
+    progress.fit(total)
     if validation is not None:
         validation.use(step.model)
     iterator = iter(batches(progress.step))
@@ -219,8 +220,11 @@ def _adopt(network: Replacement | None, step: TrainStep, validation: Evaluation 
 class _Position:
     """Where a training stands: step, curves, and the sums since the last row."""
 
-    def __init__(self, step=0, seconds=0.0, history=(), loss_sum=0.0, quality=0.0, images=0, steps=0, step_seconds=()):
+    def __init__(
+        self, step=0, seconds=0.0, history=(), loss_sum=0.0, quality=0.0, images=0, steps=0, step_seconds=(), total=0
+    ):
         self.step, self.seconds, self.history, self.step_seconds = step, seconds, list(history), list(step_seconds)
+        self.total = total  # steps of the whole training, 0: not known
         self.loss_sum, self.quality, self.images, self.steps = loss_sum, quality, images, steps
 
     @classmethod
@@ -235,6 +239,14 @@ class _Position:
             variable.assign(array)
         policy.restore(_with_prefix(found.arrays, "policy/"))
         return cls(**found.meta)
+
+    def fit(self, total: int) -> None:
+        """Goes to the same share of a training of `total` steps: other workers have other batches, not other images."""
+        if self.total not in (0, total):
+            factor = total / self.total
+            self.step = round(self.step * factor)
+            self.history = [row | {"step": round(row["step"] * factor)} for row in self.history]
+        self.total = total
 
     def save(self, path: Path, step: TrainStep, policy: Policy) -> None:
         write_checkpoint(path, Checkpoint(_arrays(step, policy), dict(vars(self))))

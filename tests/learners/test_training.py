@@ -138,6 +138,34 @@ def test_a_killed_training_ends_bit_for_bit_like_one_that_was_not(tmp_path, row_
         np.testing.assert_array_equal(found, array, err_msg=name)
 
 
+@pytest.mark.parametrize(("before", "after", "resumed_at"), [(20, 10, 5), (10, 20, 10), (20, 7, 4)])
+def test_with_other_workers_a_training_goes_on_at_the_same_share_of_its_steps(tmp_path, before, after, resumed_at):
+    """As many epochs have fewer steps where more workers take part: killed half way, it has the other half to do."""
+    path = tmp_path / "checkpoint.npz"
+
+    def die(row):
+        if row["step"] > before // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(_model(), path, total=before, monitor=Monitor(1, before // 2, die, quiet=True), policy=Policy())
+    asked = []
+    optimizer = keras.optimizers.SGD(0.0, momentum=0.9)
+    step = TrainStep(_model(1), optimizer, _loss, Policy())
+
+    def batches(start):
+        asked.append(start)
+        return _batches(start)
+
+    rates, monitor = np.full(after, 0.1), Monitor(1, 5, quiet=True)
+    result = train(step, Policy(), batches, rates, path, monitor, title="t", steps_per_epoch=7)
+    assert asked == [resumed_at]
+    assert int(optimizer.iterations) == before // 2 + after - resumed_at
+    steps = [row["step"] for row in result.history]
+    assert steps == sorted(steps)
+    assert steps[-1] == after
+
+
 def test_a_finished_training_is_not_repeated(tmp_path):
     first, _, _ = _train(_model(), tmp_path / "c.npz")
     again, step, _ = _train(_model(seed=1), tmp_path / "c.npz")

@@ -1,5 +1,6 @@
 """Data-parallel training against one worker with the whole batch, which rank 0 trains by itself."""
 
+import contextlib
 import math
 
 import keras
@@ -122,21 +123,26 @@ def uneven_shards(workers):
     return [[evaluate(workers, count), evaluate(ALONE, count)] for count in (101, 3, 1)]
 
 
-def _train(workers, masks_of, name, steps):
+def _train(workers, masks_of, name, die_at=None):
     keras.utils.set_random_seed(1)
     model, optimizer = build_lenet(10), keras.optimizers.SGD(0.0, momentum=0.9)
     optimizer.build(model.trainable_variables)
     masks = masks_of(prunable_kernels(model))
     ratios = {kernel.path: 0.5 for kernel in prunable_kernels(model)}
     policy = DynamicPruning(masks, PolynomialSchedule(2, 6, 2, 3.0), ratios, optimizer, 8)
+
+    def die(row):
+        if row["step"] == die_at:
+            raise KeyboardInterrupt
+
     step = TrainStep(model, optimizer, cross_entropy, policy, workers=workers)
     result = train(
         step,
         policy,
         batches(workers, 16),
-        np.full(steps, RATE, np.float32),
+        np.full(8, RATE, np.float32),
         DIRECTORY / name / f"of_rank_{workers.rank}.npz",
-        Monitor(2, 4, quiet=True),
+        Monitor(2, 4, die, quiet=True),
         title="training",
         steps_per_epoch=5,
     )
@@ -144,10 +150,11 @@ def _train(workers, masks_of, name, steps):
 
 
 def masks_under_a_schedule(workers):
-    """A whole training, one that is cut after 4 steps and goes on from rank 0's checkpoint, and who wrote files."""
-    step, policy, result = _train(workers, MaskSet, "whole", 8)
-    _train(workers, MaskSet, "cut", 4)
-    again, resumed, _ = _train(workers, MaskSet, "cut", 8)
+    """A whole training, one that dies at step 6 and goes on from rank 0's checkpoint at 4, and who wrote files."""
+    step, policy, result = _train(workers, MaskSet, "whole")
+    with contextlib.suppress(KeyboardInterrupt):
+        _train(workers, MaskSet, "cut", die_at=6)
+    again, resumed, _ = _train(workers, MaskSet, "cut")
     hashes = [digest(named_arrays(s.model.variables) | p.state()) for s, p in ((step, policy), (again, resumed))]
     is_there = (DIRECTORY / "whole" / f"of_rank_{workers.rank}.npz").exists()
     at = read_checkpoint(DIRECTORY / "cut" / "of_rank_0.npz").meta["step"]
@@ -173,7 +180,7 @@ def masks_that_differ(workers):
         return masks
 
     try:
-        _train(workers, masks_of, "broken", 8)
+        _train(workers, masks_of, "broken")
     except RunError as error:
         return str(error)
     return "no error"
