@@ -1,7 +1,7 @@
 """The one training loop: compiled steps, checkpoints, resume, monitoring. Every learner trains through `train`."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from learners.evaluation import Evaluation, Loss, Quality, exact_sum
 from nets.layers import synchronise_batch_norm
 from nets.tasks import ACCURACY, is_largest_right
 from utils.errors import InputError, RunError
+from utils.keras_layers import all_layers
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
 from utils.workers import ALONE, Workers, check_same, from_first, share_variables
@@ -300,7 +301,7 @@ def _check_finite(losses: np.ndarray, begin: int, rates: np.ndarray, checkpoint:
 
 
 def _decayed_variables(model: keras.Model) -> list[keras.Variable]:
-    norms = [layer for layer in _all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     normalised = {id(variable) for layer in norms for variable in layer.variables}
     return [variable for variable in model.trainable_variables if id(variable) not in normalised]
 
@@ -309,13 +310,6 @@ def _float_statistics(model: keras.Model) -> list[tf.Variable]:
     """What a step changes beside the trained variables, and every worker by its own batch: moving statistics."""
     variables = [variable.value for variable in model.non_trainable_variables]
     return [variable for variable in variables if variable.dtype.is_floating]
-
-
-def _all_layers(model: keras.Model) -> Iterator[keras.Layer]:
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _all_layers(layer)
 
 
 def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
