@@ -24,6 +24,7 @@ from compressors.regression import (
     linear_outputs,
     regress_by_adam,
 )
+from compressors.second_moments import as_tensors, shrunk
 
 
 class PrunedNetwork(NamedTuple):
@@ -206,6 +207,12 @@ def _problem(layer: keras.Layer, targets: tf.Tensor, inputs: tf.Tensor, max_posi
     """The layer's regression from the pruned front's inputs to the dense network's outputs, summed over the images."""
     matrix = as_matrix(layer.kernel.value)
     sums = [tf.zeros(())] * 4
+    if 2 * len(targets) < len(matrix):  # fewer rows than make a matrix [d, d] worth its while
+        patches = input_patches(layer, inputs, max_positions)
+        residual = targets - tf.matmul(patches, matrix)
+        offset = tf.matmul(patches, residual, transpose_a=True)
+        gram = as_tensors(shrunk(patches.numpy()))
+        return Problem(gram, matrix, offset, _energy(residual), _energy(targets))
     chunk, positions = len(inputs) if is_pointwise(layer) else CHUNK, len(targets) // len(inputs)
     for first in range(0, len(inputs), chunk):
         target = targets[first * positions : (first + chunk) * positions]

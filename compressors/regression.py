@@ -5,16 +5,17 @@ argmin over W of ||X W0 - X (W * M)||^2 for the 0/1 mask M, as He et al. 2017 an
 The closed form needs of X only the Gram matrix H = X'X, collected once; the classical form runs Adam on X itself.
 """
 
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from compressors.graph import infer, is_prunable, prunable_layers, run_graph
+from compressors.second_moments import KeptInputs, Moment, damped, output_energy, product
 from utils.errors import InputError
 
-DAMPING = 1e-4  # share of the mean diagonal that is added to a Gram matrix: dead inputs make it singular
 MAX_POSITIONS = 256  # output positions used of an image; the neighbours of a position say nearly the same
 CHUNK = 32  # images whose patches are held at once; larger blocks leave the allocator's cache and the processor's
 
@@ -72,7 +73,8 @@ def collect_grams(
     batches: Iterable[np.ndarray | tf.Tensor],
     max_positions: int | None = MAX_POSITIONS,
     without: Collection[str] = (),
-) -> dict[str, np.ndarray]:
+    kept: Mapping[str, KeptInputs] | None = None,
+) -> dict[str, Moment]:
     """H = X'X of every prunable layer from one pass of the network in inference mode.
 
     About 300 images give the pruning paths what they need; more changed nothing that could be measured.
@@ -82,58 +84,77 @@ def collect_grams(
         batches: image batches [B, H, W, C] of one image shape; batches of any size, walked in chunks.
         max_positions: output positions used of an image, see `input_patches`.
         without: kernel paths that no Gram matrix is wanted of.
+        kept: the layers that keep inputs in place of the matrix, and which, see `kept_inputs`.
 
     Returns:
-        kernel path -> [d, d] float32. A layer used in several places sums over them.
+        kernel path -> [d, d] float32, or the inputs as an `InputSample`. A layer used in several places sums over them.
 
     Raises:
         InputError: the model is not functional, or there is no image.
     """
-    paths = [layer.kernel.path for layer in prunable_layers(model) if layer.kernel.path not in without]
+    kept = kept or {}
+    found = collect_parts(model, batches, kept, max_positions, without)
+    return {path: kept[path].sample(part) if path in kept else part for path, part in found.items()}
 
-    def grams_of(images: tf.Tensor) -> list[tf.Tensor]:
-        grams = {}
+
+def collect_parts(
+    model: keras.Model,
+    batches: Iterable[np.ndarray | tf.Tensor],
+    kept: Mapping[str, KeptInputs],
+    max_positions: int | None = MAX_POSITIONS,
+    without: Collection[str] = (),
+    first_image: int = 0,
+) -> dict[str, np.ndarray]:
+    """What some of the images give to `collect_grams`: H [d, d] of a layer, or of one in `kept` its rows [n, d].
+
+    Args:
+        first_image: the number of the first image here among all that `kept` counts.
+    """
+    layers = [layer for layer in prunable_layers(model) if layer.kernel.path not in without]
+    paths = [layer.kernel.path for layer in layers]
+
+    def collected(images: tf.Tensor, numbers: dict[str, list[tf.Tensor]]) -> dict[str, tf.Tensor]:
+        found: dict[str, list[tf.Tensor]] = {path: [] for path in paths}
 
         def call(layer, args, kwargs):
-            if is_prunable(layer) and layer.kernel.path not in without:
+            if is_prunable(layer) and (path := layer.kernel.path) in found:
                 patches = input_patches(layer, args[0], max_positions)
-                gram = tf.matmul(patches, patches, transpose_a=True)
-                grams[layer.kernel.path] = grams.get(layer.kernel.path, 0.0) + gram
+                if path in kept:
+                    found[path].append(tf.gather(patches, numbers[path][len(found[path])]))
+                else:
+                    found[path].append(tf.matmul(patches, patches, transpose_a=True))
             return infer(layer, args, kwargs)
 
         run_graph(model, images, call)
-        return [grams[path] for path in paths]
+        return {path: tf.concat(parts, 0) if path in kept else tf.add_n(parts) for path, parts in found.items()}
 
-    compiled, sums = None, None
+    compiled, sums, rows = None, {}, {path: [] for path in paths if path in kept}
     for batch in batches:
         for first in range(0, len(batch), CHUNK):
             chunk = tf.convert_to_tensor(batch[first : first + CHUNK])
-            spec = tf.TensorSpec([None, *chunk.shape[1:]], chunk.dtype)
-            compiled = compiled or tf.function(grams_of, [spec], autograph=False)
-            grams = compiled(chunk)
-            sums = grams if sums is None else [total + gram for total, gram in zip(sums, grams, strict=True)]
-    if sums is None:
+            numbers = {path: kept[path].among(first_image, len(chunk)) for path in rows}
+            first_image += len(chunk)
+            if compiled is None:
+                spec = tf.TensorSpec([None, *chunk.shape[1:]], chunk.dtype)
+                choices = {path: [tf.TensorSpec([None], tf.int32)] * len(uses) for path, uses in numbers.items()}
+                compiled = tf.function(collected, [spec, choices], autograph=False)
+            for path, value in compiled(chunk, numbers).items():
+                if path in kept:
+                    rows[path].append(value.numpy())
+                else:
+                    sums[path] = sums[path] + value if path in sums else value
+    if compiled is None:
         raise InputError("the Gram matrices need at least one image. Received: no batch")
-    return {path: gram.numpy() for path, gram in zip(paths, sums, strict=True)}
-
-
-def damped(gram: tf.Tensor) -> tf.Tensor:
-    """H + DAMPING * mean(diag H) * I."""
-    return gram + damping_of(gram) * tf.eye(tf.shape(gram)[0], dtype=gram.dtype)
-
-
-def damping_of(gram: tf.Tensor) -> tf.Tensor:
-    """DAMPING * mean(diag H), the scalar that `damped` adds."""
-    return DAMPING * tf.reduce_mean(tf.linalg.diag_part(gram))
+    return {path: np.concatenate(rows.pop(path)) if path in kept else sums.pop(path).numpy() for path in paths}
 
 
 def conjugate_gradients(
-    damped_gram: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor, iterations: int | tf.Tensor
+    damped_gram: Moment, residual: tf.Tensor, mask: tf.Tensor, weights: tf.Tensor, iterations: int | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Improves every column of W within its mask: `iterations` steps of conjugate gradients on the normal equations.
 
     Args:
-        damped_gram: Hd [d, d].
+        damped_gram: Hd, [d, d] or inputs.
         residual: T - Hd W [d, c], unmasked, where T is Hd W0 (or, with other inputs than the target's, X'Y).
         mask: [d, c], 1 where a weight is kept.
         weights: W [d, c], zero outside the mask.
@@ -145,11 +166,11 @@ def conjugate_gradients(
     gradient = mask * residual
     direction, square = gradient, tf.reduce_sum(gradient * gradient, 0)
     for _ in range(iterations):
-        product = tf.matmul(damped_gram, direction)
+        image = product(damped_gram, direction)
         # direction is zero outside the mask, and so is its part of the sum; 0/0 is a column that is solved or empty.
-        step = tf.math.divide_no_nan(square, tf.reduce_sum(direction * product, 0))
+        step = tf.math.divide_no_nan(square, tf.reduce_sum(direction * image, 0))
         weights += step * direction
-        residual -= step * product
+        residual -= step * image
         gradient = mask * residual
         square, previous = tf.reduce_sum(gradient * gradient, 0), square
         direction = gradient + tf.math.divide_no_nan(square, previous) * direction
@@ -158,30 +179,25 @@ def conjugate_gradients(
 
 @tf.function(reduce_retracing=True)
 def masked_least_squares(
-    gram: tf.Tensor, kernel: tf.Tensor, mask: tf.Tensor, start: tf.Tensor, iterations: tf.Tensor
+    gram: Moment, kernel: tf.Tensor, mask: tf.Tensor, start: tf.Tensor, iterations: tf.Tensor
 ) -> tf.Tensor:
     """argmin over W of ||X W0 - X (W * M)||^2, damped, for all columns at once by conjugate gradients.
 
     Args:
-        gram: H = X'X [d, d].
+        gram: H = X'X [d, d], or inputs.
         kernel: W0 [d, c].
         mask: M [d, c] of zeros and ones.
         start: [d, c], where the iteration begins.
         iterations: scalar int32 tensor; the exact solution needs at most d, a good one about 10.
     """
     hessian, start = damped(gram), start * mask
-    return conjugate_gradients(hessian, tf.matmul(hessian, kernel - start), mask, start, iterations)[0]
+    return conjugate_gradients(hessian, product(hessian, kernel - start), mask, start, iterations)[0]
 
 
 @tf.function(reduce_retracing=True)
-def relative_error(gram: tf.Tensor, kernel: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def relative_error(gram: Moment, kernel: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """||X W0 - X W||^2 / ||X W0||^2 from H = X'X; 0 where the dense layer's output is 0 everywhere."""
     return tf.math.divide_no_nan(output_energy(gram, kernel - weights), output_energy(gram, kernel))
-
-
-def output_energy(gram: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """||X W||^2 = sum(W * HW)."""
-    return tf.reduce_sum(weights * tf.matmul(gram, weights))
 
 
 @tf.function(
@@ -238,20 +254,39 @@ def _float_inputs(layer: keras.Layer, inputs: tf.Tensor) -> tf.Tensor:
     return tf.cast(inputs, tf.float32)
 
 
+def output_map(layer: keras.Layer, input_shape: tf.TensorShape) -> tuple[int, ...]:
+    """The output positions of one image: (height, width) of a Conv2D, (rows,) of a Dense."""
+    if isinstance(layer, keras.layers.Dense):
+        return (int(np.prod(input_shape[1:-1])),)
+    return tuple(
+        -(-size // stride) if layer.padding == "same" else (size - extent) // stride + 1
+        for size, extent, stride in zip(input_shape[1:3], _extents(layer), layer.strides, strict=True)
+    )
+
+
+def sampling_step(sizes: Sequence[int], max_positions: int | None) -> int:
+    """Every how many-th position of a map is taken, in both directions, for at most `max_positions` of them."""
+    every = 1
+    while max_positions and math.prod(-(-size // every) for size in sizes) > max_positions:
+        every += 1
+    return every
+
+
+def _extents(layer: keras.Layer) -> list[int]:
+    """Height and width of what an output position sees."""
+    return [(size - 1) * rate + 1 for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+
+
 def _grid(
     layer: keras.Layer, inputs: tf.Tensor, max_positions: int | None
 ) -> tuple[tf.Tensor, tuple[int, int], tuple[int, int]]:
     """The inputs, padded, and where windows without padding start and with which strides they visit the positions."""
-    extents = [(size - 1) * rate + 1 for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
-    sizes = inputs.shape[1:3]
+    positions, sizes = output_map(layer, inputs.shape), inputs.shape[1:3]
     if layer.padding == "same":
-        pads = [_same_padding(*geometry) for geometry in zip(sizes, extents, layer.strides, strict=True)]
+        pads = [_same_padding(*geometry) for geometry in zip(sizes, _extents(layer), layer.strides, strict=True)]
         if any(map(any, pads)):
             inputs = tf.pad(inputs, [(0, 0), *pads, (0, 0)])
-    positions = [(size - e) // s + 1 for size, e, s in zip(inputs.shape[1:3], extents, layer.strides, strict=True)]
-    every = 1
-    while max_positions and np.prod([-(-count // every) for count in positions]) > max_positions:
-        every += 1
+    every = sampling_step(positions, max_positions)
     # The grid begins in the middle of its first cell, so that it is centred on the map.
     starts = tuple((min(every, count) - 1) // 2 * s for count, s in zip(positions, layer.strides, strict=True))
     return inputs, starts, tuple(every * stride for stride in layer.strides)

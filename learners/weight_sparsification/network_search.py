@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from compressors.graph import prunable_kernels
+from compressors.layer_sizes import kept_inputs, network_sizes
 from compressors.path_table import PathTable
 from compressors.progressive import PrunedNetwork
 from compressors.pruning_path import DENSITIES, build_path
@@ -192,7 +193,8 @@ def changed_paths(model: keras.Model) -> list[str]:
 
 def _path_table(dense: keras.Model, images: np.ndarray, without: Collection[str], quiet: bool) -> PathTable:
     kernels = [kernel for kernel in prunable_kernels(dense) if kernel.path not in without]
-    grams = collect_grams(dense, [images], without=without)
+    kept = kept_inputs(network_sizes(dense, images[0]), len(images), without=without)
+    grams = collect_grams(dense, [images], without=without, kept=kept)
     paths = {}
     with Progress("pruning paths", len(kernels), unit="layer", quiet=quiet) as bar:
         for done, kernel in enumerate(kernels, start=1):

@@ -5,6 +5,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compressors import pruning_path
 from compressors.path_table import PathTable
 from compressors.pruning_path import DENSITIES
 from compressors.ratios import num_removed
@@ -102,6 +103,19 @@ def test_sparser_than_the_last_level_goes_on_from_it_by_score(kernels, grams):
     scores = np.where(last == 0, -1, np.abs(last) * np.repeat(np.sqrt(np.diag(grams[name])), 4))
     weights = table.solve(dict.fromkeys(SHAPES, 0.0) | {name: 0.9})[0].numpy().ravel()
     np.testing.assert_array_equal(np.flatnonzero(weights), np.sort(np.argsort(scores)[num_removed(0.9, 72) :]))
+
+
+def test_a_large_layers_fewer_levels_give_as_good_weights_with_the_same_zeros(table, kernels, grams, monkeypatch):
+    monkeypatch.setattr(pruning_path, "LARGE", 1)
+    coarse = PathTable.build(kernels, grams)
+    for ratio in (0.0, 0.3, 0.55, 0.8, 0.95, 1.0):
+        ratios = dict.fromkeys(SHAPES, ratio)
+        for name, kernel, few, all_levels in zip(
+            SHAPES, kernels, coarse.solve(ratios), table.solve(ratios), strict=True
+        ):
+            np.testing.assert_array_equal(few.numpy() == 0, all_levels.numpy() == 0)
+            few, all_levels = (relative_error(grams[name], kernel.numpy(), one.numpy()) for one in (few, all_levels))
+            assert few <= 1.02 * all_levels + 1e-6
 
 
 def test_other_ratios_do_not_trace_again_also_inside_a_tf_function(kernels, grams):

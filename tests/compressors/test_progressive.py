@@ -7,8 +7,10 @@ from compressors.batch_norm import reestimate
 from compressors.graph import prunable_kernels
 from compressors.path_table import PathTable
 from compressors.progressive import resolve_by_adam, resolve_progressively
+from compressors.pruning_path import build_path
 from compressors.ratios import num_removed
 from compressors.regression import collect_grams
+from compressors.second_moments import shrunk
 from utils.errors import InputError
 
 layers = keras.layers
@@ -157,6 +159,16 @@ def test_adam_lowers_the_error_that_masking_leaves(model):
         size = num_removed(0.6, int(np.prod(kernel.shape)))
         removed = np.argsort(np.abs(kernel.numpy()), axis=None, kind="stable")[:size]
         assert not np.any(fitted.variables[kernel.path].numpy().ravel()[removed])
+
+
+def test_a_layer_with_few_inputs_is_solved_with_its_moment_shrunk():
+    inputs = layers.Input((40,))
+    model = keras.Model(inputs, layers.Dense(6, name="fc")(inputs))
+    x = np.random.default_rng(0).standard_normal((10, 40)).astype(np.float32)
+    ratios = {"fc/kernel": 1 - 0.9**3}  # that of a path's fourth level
+    found = resolve_progressively(model, ratios, tf.constant(x))
+    path = build_path(shrunk(x), model.get_layer("fc").kernel.numpy())
+    np.testing.assert_allclose(found.variables["fc/kernel"], path.weights(3), atol=1e-4)
 
 
 def test_a_layer_used_twice_has_one_kernel():

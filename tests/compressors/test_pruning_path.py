@@ -4,6 +4,7 @@ import pytest
 from compressors import pruning_path
 from compressors.pruning_path import DENSITIES, build_path
 from compressors.ratios import num_removed
+from compressors.second_moments import InputSample
 from utils.errors import InputError
 
 
@@ -171,7 +172,24 @@ def test_paths_of_any_shape_are_compiled_once():
         gram, dense = layer(d, c)
         build_path(gram, dense)
         build_path(gram, dense, densities=(1, 0.5, 0.1), score="magnitude")
-    assert pruning_path._compiled_walk(6).experimental_get_tracing_count() == 1
+        build_path(InputSample(np.ones((4, d), np.float32)), dense, densities=(1, 0.5, 0.1))
+    for of_inputs in (False, True):
+        assert pruning_path._compiled_walk(6, of_inputs).experimental_get_tracing_count() == 1
+
+
+def test_a_large_layer_keeps_the_weights_of_every_eighth_level_only(monkeypatch):
+    gram, dense = layer(d=9, c=4)
+    full = build_path(gram, dense)
+    monkeypatch.setattr(pruning_path, "LARGE", dense.size - 1)
+    path = build_path(gram, dense)
+    np.testing.assert_array_equal(path.levels, [0, 8, 16, 24, 32, 40, 48])
+    for field in ("removal_order", "removed", "errors"):
+        np.testing.assert_array_equal(getattr(path, field), getattr(full, field))
+    for level in path.levels:
+        np.testing.assert_array_equal(path.weights(level), full.weights(level))
+    assert len(path.values) == sum(dense.size - removed for removed in path.removed[path.levels])
+    monkeypatch.setattr(pruning_path, "LARGE", dense.size)
+    np.testing.assert_array_equal(build_path(gram, dense).levels, range(56))
 
 
 def test_bad_input_is_named():

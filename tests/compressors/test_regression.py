@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from compressors import regression
+from compressors.layer_sizes import network_sizes
 from compressors.regression import (
     as_matrix,
     collect_grams,
@@ -13,6 +13,7 @@ from compressors.regression import (
     regress_by_adam,
     relative_error,
 )
+from compressors.second_moments import DAMPING, KeptInputs, as_tensors, product
 from utils.errors import InputError
 
 layers = keras.layers
@@ -173,7 +174,7 @@ def problem(rows=200, d=20, c=6, kept=0.4, seed=0):
 
 def column_by_column(x, kernel, mask):
     """NumPy's least squares on the kept inputs of each column, with the damping as extra rows."""
-    damping = regression.DAMPING * np.mean(np.sum(x**2, 0))
+    damping = DAMPING * np.mean(np.sum(x**2, 0))
     x = np.concatenate([x, np.sqrt(damping) * np.eye(x.shape[1])])
     solution = np.zeros_like(kernel)
     for column in range(kernel.shape[1]):
@@ -291,3 +292,87 @@ def test_grams_that_are_not_wanted_are_left_out(model):
     assert list(fewer) == ["conv1/kernel", "fc/kernel"]
     for path, gram in fewer.items():
         np.testing.assert_allclose(gram, grams[path], rtol=1e-6)
+
+
+def test_kept_inputs_are_rows_of_the_patches_however_the_images_are_batched(model):
+    x = random(50, 6, 6, 2)
+    sizes = network_sizes(model, x[0])
+    kept = {"conv2/kernel": KeptInputs(np.array([0, 10, 300, 449]), 450, (9,))}
+    kept["fc/kernel"] = KeptInputs(np.arange(50), 50, (1,))
+    assert [layer.rows(None) for layer in sizes.layers] == [(36,), (9,), (1,)]
+    hidden = keras.Model(model.input, model.get_layer("conv2").input)(x).numpy()
+    rows = brute_force_patches(hidden, (3, 3), (2, 2), "same", 1)[[0, 10, 300, 449]]
+    pooled = keras.Model(model.input, model.get_layer("pool").output)(x).numpy()
+    grams = collect_grams(model, [x])
+    for batches in ([x], [x[:7], x[7:45], x[45:]]):
+        found = collect_grams(model, batches, kept=kept)
+        np.testing.assert_allclose(found["conv1/kernel"], grams["conv1/kernel"], rtol=1e-4, atol=1e-2)
+        np.testing.assert_allclose(found["fc/kernel"].rows, kept["fc/kernel"].sample(pooled).rows, rtol=1e-4, atol=1e-4)
+        expected = kept["conv2/kernel"].sample(rows)
+        np.testing.assert_allclose(found["conv2/kernel"].rows, expected.rows, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found["conv2/kernel"].ridge, expected.ridge, rtol=1e-4)
+
+
+def test_kept_inputs_of_a_layer_used_twice_are_those_of_both_uses():
+    inputs = layers.Input((3,))
+    shared = layers.Dense(3, use_bias=False, name="shared")
+    model = keras.Model(inputs, shared(shared(inputs)))
+    x = random(40, 3)
+    kept = {"shared/kernel": KeptInputs(np.arange(80), 80, (1, 1))}
+    found = product(as_tensors(collect_grams(model, [x], kept=kept)["shared/kernel"]), tf.eye(3))
+    gram, shrinkage = collect_grams(model, [x])["shared/kernel"], 3 / (80 + 3)
+    expected = (1 - shrinkage) * gram + shrinkage * np.diag(np.diag(gram))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def smooth_images(count, size):
+    """Neighbouring pixels are alike, as in photographs: means of 3 x 3 random pixels, and a little noise."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((count, size + 2, size + 2, 3))
+    x = sum(x[:, i : i + size, j : j + size] for i in range(3) for j in range(3)) / 3
+    return (x + 0.1 * generator.standard_normal(x.shape)).astype(np.float32)
+
+
+def full_error_ratio(kernel, full, sampled, ratio):
+    """The error on all inputs of the solution from a sample, over that of the solution from all; the same mask."""
+    matrix = tf.reshape(kernel, [-1, kernel.shape[-1]])
+    scores = np.abs(matrix.numpy()) * np.sqrt(np.diag(full))[:, None]
+    mask = tf.constant(scores > np.quantile(scores, ratio), tf.float32)
+    errors = [
+        relative_error(full, matrix, masked_least_squares(as_tensors(moment), matrix, mask, matrix, tf.constant(20)))
+        for moment in (sampled, full)
+    ]
+    return float(errors[0] / errors[1])
+
+
+@pytest.mark.parametrize(("padding", "ratios"), [("valid", (0.3, 0.6, 0.9)), ("same", (0.9,))])
+def test_a_sample_of_positions_gives_a_solution_within_2_percent_of_that_of_all(padding, ratios):
+    """Of 48 x 48 positions every third in both directions; borders, which padding makes different, are not sampled."""
+    keras.utils.set_random_seed(0)
+    images = layers.Input((48, 48, 3))
+    x = layers.ReLU()(layers.Conv2D(8, 3, padding=padding, name="conv1")(images))
+    model = keras.Model(images, layers.Conv2D(12, 3, padding=padding, name="conv2")(x))
+    x = smooth_images(32, 48)
+    full, sampled = collect_grams(model, [x], max_positions=None), collect_grams(model, [x], max_positions=256)
+    for layer in (model.get_layer("conv1"), model.get_layer("conv2")):
+        for ratio in ratios:
+            path = layer.kernel.path
+            assert full_error_ratio(layer.kernel.value, full[path], sampled[path], ratio) < 1.02
+
+
+def test_a_sample_of_32_inputs_to_each_of_a_dense_layers_gives_a_solution_within_2_percent():
+    """With fewer it is worse, as the document says: no more inputs than the layer is wide leave some 20%."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((100, 64, 24)) @ (np.eye(24) + generator.standard_normal((24, 24)) / 10)
+    x, kernel = np.maximum(x, 0).astype(np.float32), tf.constant(generator.standard_normal((24, 32)), tf.float32)
+    inputs = layers.Input((64, 24))
+    model = keras.Model(inputs, layers.Dense(32, name="wide")(inputs))
+    full = collect_grams(model, [x])["wide/kernel"]
+
+    def ratio(count):
+        chosen = np.sort(np.random.default_rng(1).choice(6400, count, replace=False))
+        sampled = collect_grams(model, [x], kept={"wide/kernel": KeptInputs(chosen, 6400, (64,))})["wide/kernel"]
+        return full_error_ratio(kernel, full, sampled, 0.7)
+
+    assert ratio(32 * 24) < 1.02
+    assert 1.05 < ratio(24) < 1.5

@@ -11,9 +11,16 @@ from compressors.path_table import PathTable
 from compressors.ratios import num_removed
 from compressors.regression import collect_grams
 from learners.evaluation import Evaluation
-from learners.training import TrainStep
+from learners.train_step import TrainStep
+from learners.weight_sparsification import rollout_eval
 from learners.weight_sparsification.ratio_search import Score
-from learners.weight_sparsification.rollout_eval import FineTuner, PathPruner, RolloutEvaluator, SgdPruner
+from learners.weight_sparsification.rollout_eval import (
+    FineTuner,
+    PathPruner,
+    ProgressivePruner,
+    RolloutEvaluator,
+    SgdPruner,
+)
 from nets.layers import FusedBatchNormalization
 
 SIZES = {"conv1/kernel": 3 * 3 * 3 * 4, "conv2/kernel": 3 * 3 * 4 * 6, "fc/kernel": 6 * 3}
@@ -242,3 +249,29 @@ def test_the_final_accuracy_is_that_after_fine_tuning_if_there_was_any():
     assert Score(0.4).final == 0.4
     assert Score(0.4, 0.3).final == 0.3
     assert Score(0.4, 0.0).final == 0.0
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("solver", ["progressive", "sgd"])
+def test_with_little_memory_a_finalist_is_solved_with_fewer_images(pruning, monkeypatch, solver):
+    used = []
+    for name in ("resolve_progressively", "resolve_by_adam"):
+        solve = getattr(rollout_eval, name)
+
+        def spy(model, ratios, images, *args, solve=solve, **options):
+            used.append((len(images), options["max_positions"]))
+            return solve(model, ratios, images, *args, **options)
+
+        monkeypatch.setattr(rollout_eval, name, spy)
+    images = np.random.default_rng(0).standard_normal((70, 8, 8, 3)).astype(np.float32)
+    for memory in (4.0, 1e-6):
+        if solver == "sgd":
+            SgdPruner(pruning.model, pruning.dense, images, 1, 0.01, memory)(RATIOS)
+        else:
+            evaluator = RolloutEvaluator(pruning.model, pruning.prune, lambda: {"accuracy": 0.5, "loss": 1.0})
+            ProgressivePruner(evaluator, pruning.dense, images, memory=memory)(RATIOS)
+        _assert_zeros(pruning.model, RATIOS)
+    assert [count for count, _ in used] == [70, 64]
+    assert used[0][1] == 256 > used[1][1]

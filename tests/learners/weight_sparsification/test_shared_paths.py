@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from compressors.graph import prunable_kernels
 from compressors.pruning_path import build_path
 from compressors.regression import collect_grams
+from compressors.second_moments import InputSample, KeptInputs
 from learners.weight_sparsification.shared_paths import build_paths, path_cost, share_out, shared_grams
 from tests.fake_workers import run_in_threads
 from tests.small_training import conv_net
@@ -29,6 +30,20 @@ def test_the_sum_of_the_workers_matrices_is_the_matrix_of_all_images(size):
         assert list(grams) == list(whole)
         for path, gram in grams.items():
             np.testing.assert_allclose(gram, whole[path], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [2, 10])
+def test_the_workers_keep_the_inputs_that_one_alone_would_keep(size):
+    keras.utils.set_random_seed(0)
+    model = conv_net()
+    kept = {"fc/kernel": KeptInputs(np.arange(7), 7, (1,))}
+    kept["conv2/kernel"] = KeptInputs(np.array([3, 40, 41, 150, 251]), 252, (36,))
+    whole = collect_grams(model, [IMAGES], kept=kept)
+    for grams in run_in_threads(size, lambda workers: shared_grams(model, IMAGES, workers, kept)):
+        np.testing.assert_allclose(grams["conv1/kernel"], whole["conv1/kernel"], rtol=1e-4, atol=1e-4)
+        for path in kept:
+            np.testing.assert_allclose(grams[path].rows, whole[path].rows, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(grams[path].ridge, whole[path].ridge, rtol=1e-4)
 
 
 def test_one_worker_alone_has_the_matrices_bit_for_bit():
@@ -58,7 +73,8 @@ def test_all_workers_have_all_paths_as_one_would_build_them(size):
 
 def test_a_path_costs_the_product_of_gram_matrix_and_kernel():
     kernel = keras.Variable(np.zeros((3, 3, 2, 5)))  # H is [18, 18], the kernel [18, 5]
-    assert path_cost(kernel) == 18 * 18 * 5
+    assert path_cost(kernel, np.zeros((18, 18))) == 18 * 18 * 5
+    assert path_cost(kernel, InputSample(np.zeros((3, 18)))) == 2 * 3 * 18 * 5
 
 
 def test_the_dearest_goes_first_to_whom_has_least():
