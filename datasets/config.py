@@ -36,6 +36,12 @@ class DataConfig:
     num_test_images: int = flag(
         0, "test images used, the first ones (own data: drawn, of all classes); 0: all", name="nb_smpls_eval", minimum=0
     )
+    image_size: int = flag(
+        0, "pixels a side of the images of networks at ILSVRC-12; 0: 224, of the embedded set 64", minimum=0
+    )
+    skip_bad_images: bool = flag(
+        False, "go on without images of ILSVRC-12 that cannot be decoded; they are named", affects_result=False
+    )
     batch_size: int = flag(128, "images in a training batch of one worker; of own networks 32", minimum=1)
     evaluation_batch_size: int = flag(100, "images in an evaluation batch", name="batch_size_eval", minimum=1)
 

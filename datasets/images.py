@@ -1,10 +1,13 @@
 """What a data set of labelled images, or other samples, is in memory, and how it is cut to size."""
 
+import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
+from datasets import pipeline
 from utils.errors import InputError
 
 
@@ -20,7 +23,7 @@ class ImageArrays(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """The three splits of a data set and what its input pipeline needs to know.
+    """A `Dataset` in memory: its three splits and what its input pipeline needs to know.
 
     Attributes:
         name: `cifar10`, `digits32`, or that of the user's own data.
@@ -29,6 +32,7 @@ class ImageDataset:
             own data sets, those of each channel over the training images, in units of 0..255.
         crop_padding: pixels added on each side before the random crop of a training image.
         flip: whether a training image may be mirrored left to right.
+        resize_to: height and width of the images in batches, where it is not their own.
     """
 
     name: str
@@ -41,6 +45,63 @@ class ImageDataset:
     std: np.ndarray
     crop_padding: int
     flip: bool
+    resize_to: tuple[int, int] | None = None
+
+    @property
+    def num_training_images(self) -> int:
+        return len(self.train.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        shape = self.train.images.shape[1:]
+        return shape if self.resize_to is None else (*self.resize_to, *shape[2:])
+
+    def training_batches(
+        self, *, batch_size: int, seed: int, start_step: int = 0, rank: int = 0, size: int = 1
+    ) -> tf.data.Dataset:
+        return pipeline.training_batches(
+            self.train,
+            mean=self.mean,
+            std=self.std,
+            batch_size=batch_size,
+            seed=seed,
+            start_step=start_step,
+            rank=rank,
+            size=size,
+            crop_padding=self.crop_padding,
+            flip=self.flip,
+            resize_to=self.resize_to,
+        )
+
+    def validation_batches(self, *, batch_size: int, rank: int = 0, size: int = 1) -> tf.data.Dataset:
+        return self._in_order(self.validation, batch_size, rank, size)
+
+    def test_batches(self, *, batch_size: int, rank: int = 0, size: int = 1) -> tf.data.Dataset:
+        return self._in_order(self.test, batch_size, rank, size)
+
+    def calibration_images(self, count: int, seed: int) -> np.ndarray:
+        generator = np.random.default_rng([seed, 0xCA11])
+        chosen = np.sort(generator.permutation(len(self.train.labels))[:count])
+        images = (self.train.images[chosen].astype(np.float32) - self.mean) / self.std
+        return np.asarray(pipeline.resized(images, self.resize_to))
+
+    def fingerprint(self) -> str:
+        facts = []
+        for name in ("train", "validation", "test"):
+            labels = np.ascontiguousarray(getattr(self, name).labels)
+            facts.append(f"{name} {len(labels)} {zlib.crc32(labels.tobytes()):08x}")
+        return f"{self.name}: {', '.join(facts)}"
+
+    def _in_order(self, arrays: ImageArrays, batch_size: int, rank: int, size: int) -> tf.data.Dataset:
+        return pipeline.evaluation_batches(
+            arrays,
+            mean=self.mean,
+            std=self.std,
+            batch_size=batch_size,
+            rank=rank,
+            size=size,
+            resize_to=self.resize_to,
+        )
 
 
 def first_images(arrays: ImageArrays, count: int, flag_name: str) -> ImageArrays:

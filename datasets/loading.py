@@ -1,21 +1,39 @@
 """A data set by name and configuration: from this machine, from HDFS, or the embedded one."""
 
+import dataclasses
 from urllib.parse import urlsplit
 
 import fsspec
+import numpy as np
 
 from datasets.cifar10 import load_cifar10
 from datasets.config import DataConfig
+from datasets.dataset import Dataset
 from datasets.digits32_cache import load_digits32
-from datasets.images import ImageDataset
+from datasets.ilsvrc12 import dataset as ilsvrc12
 from utils.errors import InputError
 
-DATASETS = ("cifar10",)
+DATASETS = ("cifar10", "ilsvrc12")
 DISKS = ("local", "hdfs", "embedded")
 
 
-def load_dataset(name: str, config: DataConfig) -> ImageDataset:
+def load_dataset(
+    name: str,
+    config: DataConfig,
+    *,
+    image_size: int = 0,
+    num_classes: int = 0,
+    mean: np.ndarray | None = None,
+    std: np.ndarray | None = None,
+    quiet: bool = False,
+) -> Dataset:
     """The data set `name`, or digits32 in its place where the disk is `embedded`.
+
+    Args:
+        image_size: height and width of the images in batches in place of ILSVRC-12; 0: 224, of digits32 their own.
+        num_classes: of ILSVRC-12's records; 0: 1,000.
+        mean, std: what ILSVRC-12's images are normalised by, `float32 [3]` in units of 0..255; None: the usual ones.
+        quiet: whether to show no progress and no warnings.
 
     Raises:
         InputError: the name or disk is unknown, the disk has no directory, or the data is missing or wrong.
@@ -29,10 +47,27 @@ def load_dataset(name: str, config: DataConfig) -> ImageDataset:
         num_test=config.num_test_images,
     )
     if disk == "embedded":
-        return load_digits32(**counts)
+        dataset = load_digits32(**counts)
+        if name == "cifar10" or not image_size:
+            return dataset
+        title = f"{dataset.name} (embedded, not ImageNet)"
+        return dataclasses.replace(dataset, title=title, resize_to=(image_size, image_size))
+    directory, filesystem = config.local_directory, None
     if disk == "hdfs":
-        return load_cifar10(config.hdfs_directory, filesystem=hdfs_filesystem(config.hdfs_host), **counts)
-    return load_cifar10(config.local_directory, **counts)
+        directory, filesystem = config.hdfs_directory, hdfs_filesystem(config.hdfs_host)
+    if name == "cifar10":
+        return load_cifar10(directory, filesystem=filesystem, **counts)
+    return ilsvrc12.load_ilsvrc12(
+        directory,
+        filesystem=filesystem,
+        image_size=image_size or ilsvrc12.IMAGE_SIZE,
+        num_classes=num_classes or ilsvrc12.NUM_CLASSES,
+        mean=ilsvrc12.MEAN if mean is None else mean,
+        std=ilsvrc12.STD if std is None else std,
+        skip_bad=config.skip_bad_images,
+        quiet=quiet,
+        **counts,
+    )
 
 
 def data_disk(config: DataConfig) -> str:

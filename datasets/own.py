@@ -18,7 +18,7 @@ from datasets.own_split import Choice, OwnSource, check_classes, choose
 from utils.errors import InputError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class OwnDataset(ImageDataset):
     """A data set whose samples may be of any shape.
 

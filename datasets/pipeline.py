@@ -4,12 +4,13 @@ A resumed run needs no iterator state: it asks for the batches from `start_step`
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from datasets.images import ImageArrays
+if TYPE_CHECKING:
+    from datasets.images import ImageArrays
 
 _SHUFFLE_SALT = 32
 # TensorFlow's own wrapper uses 4 rounds, after which neighbours of a 45,000-image epoch still share a batch unevenly:
@@ -20,7 +21,7 @@ _PREFETCHED_BATCHES = 2
 
 
 def training_batches(
-    arrays: ImageArrays,
+    arrays: "ImageArrays",
     *,
     mean: np.ndarray,
     std: np.ndarray,
@@ -31,6 +32,7 @@ def training_batches(
     size: int = 1,
     crop_padding: int,
     flip: bool,
+    resize_to: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Endless shuffled, augmented, normalised batches `(float32 [B, ...], int32 [B] or float32 [B, k])`.
 
@@ -44,6 +46,7 @@ def training_batches(
         mean, std: of each channel (the last axis) or of all, `[C]` or `[]`, in units of the arrays' own numbers.
         batch_size: images in a batch of one worker, B.
         start_step: the step of the first batch.
+        resize_to: height and width of the images in the batches where it is not their own; cropped before.
     """
     num_images, *sample_shape = arrays.images.shape
     is_augmented = crop_padding > 0 or flip
@@ -68,13 +71,21 @@ def training_batches(
             # One zero pixel after the image's own stands for the padding.
             pixels = tf.reshape(tf.pad(batch, [[0, 0], [0, channels]]), [batch_size, height * width + 1, channels])
             batch = tf.gather(pixels, tf.gather(crops, choices), batch_dims=1)
-        return tf.reshape(batch, [batch_size, *sample_shape]), tf.gather(labels, indices)
+        batch = tf.reshape(batch, [batch_size, *sample_shape])
+        return resized(batch, resize_to), tf.gather(labels, indices)
 
     return _map_steps(tf.data.Dataset.counter(start_step), arrays, make_batch)
 
 
 def evaluation_batches(
-    arrays: ImageArrays, *, mean: np.ndarray, std: np.ndarray, batch_size: int, rank: int = 0, size: int = 1
+    arrays: "ImageArrays",
+    *,
+    mean: np.ndarray,
+    std: np.ndarray,
+    batch_size: int,
+    rank: int = 0,
+    size: int = 1,
+    resize_to: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Normalised batches, like those of training, in order, once, the last one as small as it comes.
 
@@ -90,9 +101,16 @@ def evaluation_batches(
     def make_batch(start: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         stop = tf.minimum(start + batch_size, end)
         batch = tf.cast(images[start:stop], tf.float32) * scale - shift
-        return tf.reshape(batch, [-1, *sample_shape]), labels[start:stop]
+        return resized(tf.reshape(batch, [-1, *sample_shape]), resize_to), labels[start:stop]
 
     return _map_steps(tf.data.Dataset.range(first, end, batch_size), arrays, make_batch)
+
+
+def resized(images: tf.Tensor, height_width: tuple[int, int] | None) -> tf.Tensor:
+    """`[B, H, W, C]` at another size, bilinear; as they are where no size is given."""
+    if height_width is None or height_width == tuple(images.shape[1:3]):
+        return images
+    return tf.image.resize(images, height_width, method="bilinear")
 
 
 def shuffled_indices(positions: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:
@@ -121,7 +139,7 @@ def crop_table(height: int, width: int, padding: int, flip: bool) -> np.ndarray:
     return np.ascontiguousarray(crops.reshape(len(crops), -1))
 
 
-def _map_steps(steps: tf.data.Dataset, arrays: ImageArrays, make_batch: Callable[..., Any]) -> tf.data.Dataset:
+def _map_steps(steps: tf.data.Dataset, arrays: "ImageArrays", make_batch: Callable[..., Any]) -> tf.data.Dataset:
     """`make_batch(step, images [N, D], labels)` for each step, in order, some steps ahead of the reader.
 
     An image is a row of D numbers.

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
 from datasets.config import DataConfig
 from datasets.loading import data_disk, load_dataset
+from tests.ilsvrc12_files import write_ilsvrc12
 from utils.errors import InputError
 from utils.flags import check_config
 
@@ -60,6 +62,34 @@ def test_a_wrong_local_directory_is_an_error_and_not_the_embedded_set(tmp_path):
         load_dataset("cifar10", DataConfig(local_directory=str(tmp_path / "nowhere")))
 
 
+def test_the_embedded_set_stands_in_for_ilsvrc12_at_its_size():
+    config = DataConfig(num_training_images=100)
+    dataset = load_dataset("ilsvrc12", config, image_size=48, num_classes=1000, mean=np.zeros(3), std=np.ones(3))
+    assert (dataset.name, dataset.num_classes, dataset.image_shape) == ("digits32", 10, (48, 48, 3))
+    plain = load_dataset("cifar10", config, image_size=48)
+    assert plain.image_shape == load_dataset("ilsvrc12", config).image_shape == (32, 32, 3)
+    np.testing.assert_array_equal(dataset.mean, plain.mean)
+
+
+@pytest.mark.parametrize("disk", ["local", "hdfs"])
+def test_ilsvrc12_is_read_from_either_disk(tmp_path, hdfs, disk):
+    write_ilsvrc12(tmp_path)
+    for path in tmp_path.iterdir():
+        hdfs.pipe(f"/data/{path.name}", path.read_bytes())
+    config = DataConfig(
+        disk=disk, local_directory=str(tmp_path), hdfs_directory="/data", num_training_images=8, skip_bad_images=True
+    )
+    mean = np.float32([1, 2, 3])
+    dataset = load_dataset("ilsvrc12", config, image_size=16, num_classes=10, mean=mean, std=mean, quiet=True)
+    assert (dataset.name, dataset.num_training_images, dataset.image_shape) == ("ilsvrc12", 8, (16, 16, 3))
+    images = dataset.calibration_images(2, seed=0) * mean + mean
+    usual = load_dataset("ilsvrc12", config, image_size=16, quiet=True)
+    assert usual.num_classes == 1000
+    np.testing.assert_allclose(
+        images, usual.calibration_images(2, seed=0) * [58.395, 57.12, 57.375] + [123.675, 116.28, 103.53], atol=1e-3
+    )
+
+
 @pytest.mark.parametrize(
     ("disk", "local", "hdfs", "expected"),
     [
@@ -89,7 +119,7 @@ def test_a_disk_that_is_unknown_or_has_no_directory(config, message):
 
 
 def test_an_unknown_data_set():
-    with pytest.raises(InputError, match="one of cifar10. Received: 'mnist'"):
+    with pytest.raises(InputError, match="one of cifar10, ilsvrc12. Received: 'mnist'"):
         load_dataset("mnist", DataConfig())
 
 

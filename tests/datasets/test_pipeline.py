@@ -190,3 +190,14 @@ def test_no_thread_tunes_the_pipelines():
     training = training_batches(arrays, mean=MEAN, std=STD, batch_size=4, seed=7, crop_padding=2, flip=True)
     for batches in (training, training.take(2), evaluation_batches(arrays, mean=MEAN, std=STD, batch_size=4)):
         assert batches.options().autotune.enabled is False
+
+
+def test_images_of_another_size_are_cropped_before_they_are_resized():
+    arrays = numbered_images(5)
+    plain, large = (batches_of(arrays, 3, resize_to=size) for size in (None, (12, 15)))
+    for (x, y), (x_large, y_large) in zip(plain, large, strict=True):
+        np.testing.assert_array_equal(y, y_large)
+        np.testing.assert_allclose(x_large, tf.image.resize(x, (12, 15)), atol=1e-6)
+    (x, y), (x_large, y_large) = evaluated(arrays)[-1], evaluated(arrays, resize_to=(3, 2))[-1]
+    assert (len(x), x_large.shape) == (1, (1, 3, 2, 3))
+    np.testing.assert_allclose(x_large, tf.image.resize(x, (3, 2)), atol=1e-6)
