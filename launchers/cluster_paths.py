@@ -14,7 +14,10 @@ from utils.path_conf import path_conf_flags
 ROOT = Path(__file__).resolve().parents[1]
 OWN = "own_model"  # in place of a data set's name where the data is the user's own
 
-READ_PATHS = ("own_data", "own_model", "compress", "kd_resume", "data_dir_local", "save_path_eval")
+READ_PATHS = (
+    *("own_data", "own_model", "keras_weights", "compress", "kd_resume", "data_dir_local"),
+    *("save_path_eval", "save_path_dst"),
+)
 WRITTEN_PATHS = ("run_dir", "save_path", "ws_save_path", "log_dir")
 _IN_THE_IMAGE = ("nets/", "recipes/")  # folders of the repository whose files flags may name
 _DISKS = {"local": (), "embedded": (), "hdfs": ("data_dir_hdfs", "data_hdfs_host")}  # -> settings that pods need
@@ -45,7 +48,8 @@ def make_command(script: str, flags: Sequence[str], settings: Mapping[str, str])
     values = main.parse_flags([net_script, *flags])
     given = {name: values[name].value for name in (*READ_PATHS, *WRITTEN_PATHS) if values[name].value}
     for name, path in given.items():
-        if not (name == "own_model" and ":" in path):  # module:function
+        is_no_path = (name == "own_model" and ":" in path) or (name == "keras_weights" and path == "imagenet")
+        if not is_no_path:  # module:function, or what keras.applications fetches
             _check_path(name, path)
     more = {} if dataset == OWN else _settings_of_pods(values, dataset, settings)
     added = {name: value for name, value in more.items() if not values[name].present}

@@ -10,12 +10,13 @@ from nets.alexnet import build_alexnet
 from nets.imagenet_resnet import build_imagenet_resnet
 from nets.layers import FusedBatchNormalization
 from nets.lenet import build_lenet
-from nets.mobilenet import build_mobilenet
+from nets.mobilenet import build_mobilenet, build_mobilenet_v1
+from nets.mobilenet_v2 import build_mobilenet_v2
 from nets.plain import build_plain_20
 from nets.preresnet import build_preresnet
 from nets.resnet import build_resnet
 from nets.simplenet import build_simplenet, build_simplenet_mnist
-from nets.vgg import build_vgg
+from nets.vgg import build_imagenet_vgg, build_vgg
 from utils.errors import InputError
 
 Builder = Callable[[int, tuple[int, int, int]], keras.Model]
@@ -72,6 +73,16 @@ ARCHITECTURES: dict[str, Builder] = {
     "mobilenet_025": partial(build_mobilenet, width=0.25),
     "mobilenet_050": partial(build_mobilenet, width=0.5),
     "mobilenet_075": partial(build_mobilenet, width=0.75),
+    "mobilenet_v1": build_mobilenet_v1,
+    "mobilenet_v2": build_mobilenet_v2,
+    "vgg11": partial(build_imagenet_vgg, 11),
+    "vgg13": partial(build_imagenet_vgg, 13),
+    "vgg16": partial(build_imagenet_vgg, 16),
+    "vgg19": partial(build_imagenet_vgg, 19),
+    "vgg11_bn": partial(build_imagenet_vgg, 11, batch_norm=FusedBatchNormalization),
+    "vgg13_bn": partial(build_imagenet_vgg, 13, batch_norm=FusedBatchNormalization),
+    "vgg16_bn": partial(build_imagenet_vgg, 16, batch_norm=FusedBatchNormalization),
+    "vgg19_bn": partial(build_imagenet_vgg, 19, batch_norm=FusedBatchNormalization),
 }
 
 

@@ -1,15 +1,22 @@
 """What every network at CIFAR-10 shares: the data, and how long and at which rate to train on it."""
 
+from collections.abc import Collection
+
 import numpy as np
 
-from datasets.images import ImageDataset
+from datasets.dataset import Dataset
 from datasets.loading import data_disk, load_dataset
+from nets.config import NetConfig, NetworkConfig
 from nets.learning_rates import piecewise, warm_up_cosine
 from nets.model_helper import ModelHelper
+from nets.tasks import top_metrics
+from utils.errors import InputError
+from utils.flags import flag_fields
 
 CIFAR10_EPOCHS = 250
 CIFAR10_DECAY_EPOCHS = (100, 150, 200)
 DIGITS32_EPOCHS = 8
+ILSVRC12_FLAGS = tuple(name for name in flag_fields(NetworkConfig) if name != "resnet_size")
 
 
 class Cifar10ModelHelper(ModelHelper):
@@ -17,7 +24,18 @@ class Cifar10ModelHelper(ModelHelper):
 
     num_classes = 10  # of either
 
-    def load_data(self) -> ImageDataset:
+    @classmethod
+    def check_flags(cls, config: NetConfig, given: Collection[str]) -> None:
+        super().check_flags(config, given)
+        for name in (*ILSVRC12_FLAGS, "image_size", "skip_bad_images"):
+            if name in given:
+                raise InputError(f"--{name} needs a net script at ILSVRC-12. Received: one at CIFAR-10")
+
+    @property
+    def metrics(self):
+        return top_metrics(self.num_classes)
+
+    def load_data(self) -> Dataset:
         return load_dataset("cifar10", self.config.data)
 
     @property

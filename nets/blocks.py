@@ -46,6 +46,12 @@ def margin(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
     return layers.ZeroPadding2D(width, name=f"{name}.pad")(x) if width else x
 
 
+def divisible(channels: float, divisor: int = 8) -> int:
+    """The nearest multiple of `divisor`, at least one, not below nine tenths of `channels` (Sandler et al. 2018)."""
+    nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return nearest if nearest >= 0.9 * channels else nearest + divisor
+
+
 def numbered(x: keras.KerasTensor, prefix: str, makers: Iterable[Callable[..., keras.Layer]]) -> keras.KerasTensor:
     """One layer after the other, called `prefix.0`, `prefix.1` and so on; each maker takes `name`."""
     for index, make in enumerate(makers):

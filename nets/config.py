@@ -13,7 +13,21 @@ FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # module:f
 class NetworkConfig:
     """Network"""
 
-    resnet_size: int = flag(20, "layers of the ResNet: 20, 32, 44, 56 or 110")
+    resnet_size: int = flag(
+        20, "layers of the ResNet: 20, 32, 44, 56 or 110; at ILSVRC-12 18 (its default), 34, 50, 101 or 152"
+    )
+    mobilenet_version: int = flag(1, "version of MobileNet, 1 or 2", minimum=1, maximum=2)
+    mobilenet_depth_mult: float = flag(1.0, "factor of MobileNet's channels", minimum=0.1, maximum=2)
+    num_classes: int = flag(
+        0, "classes of ILSVRC-12's records, which have labels from 1; 0: 1,000", name="nb_classes", minimum=0
+    )
+    keras_weights: str = flag(
+        "",
+        "the dense network of ResNet-50 and MobileNet: a weights file of keras.applications, or imagenet (fetched)",
+    )
+    keras_weights_body_only: bool = flag(
+        False, "take all but the classifier from --keras_weights, and train the dense network from there"
+    )
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,17 @@ class TrainingConfig:
     weight_decay: float = flag(
         2e-4, "L2 weight decay of kernels and biases; of own networks 0", name="loss_w_dcy", minimum=0
     )
+    label_smoothing: float = flag(0.0, "share of the label that all classes get alike", minimum=0, below=1)
+    mixed_precision: bool = flag(
+        False, "compute in 16 bits where that loses nothing, and keep weights in 32 (GPUs)", name="enbl_amp"
+    )
+    mixed_precision_type: str = flag(
+        "bfloat16",
+        "of --enbl_amp; float16 scales the loss",
+        name="amp_type",
+        choices=("bfloat16", "float16"),
+    )
+    xla: bool = flag(False, "compile training steps with XLA; slower on a CPU", name="enbl_xla")
     sync_batch_norm: bool = flag(
         False, "batch norm by the batches of all workers together, not of each", name="enbl_sync_bn"
     )

@@ -17,11 +17,16 @@ def build_imagenet_resnet(
     num_classes: int,
     input_shape: tuple[int, int, int] = (224, 224, 3),
     batch_norm: type[keras.layers.BatchNormalization] = FusedBatchNormalization,
+    is_keras_variant: bool = False,
 ) -> keras.Model:
     """ResNet of `size` layers in four stages; outputs logits `[B, num_classes]`.
 
     From 50 layers on the blocks are bottlenecks, with the stride in the 3x3 convolution (version 1.5). A shortcut that
     changes shape is a 1x1 convolution with batch norm, `layerS.0.downsample.{0,1}`.
+
+    Args:
+        is_keras_variant: as the weights of `keras.applications` were trained: the stride in the first convolution of
+            a block (version 1), and epsilon 1.001e-5.
 
     Raises:
         InputError: `size` is not one of `IMAGENET_RESNET_SIZES`.
@@ -32,7 +37,7 @@ def build_imagenet_resnet(
 
     def conv_norm(x, channels, kernel_size, strides, conv_name, norm_name):
         x = centred_convolution(x, channels, kernel_size, strides, conv_name)
-        return batch_norm(momentum=0.9, epsilon=1e-5, name=norm_name)(x)
+        return batch_norm(momentum=0.9, epsilon=1.001e-5 if is_keras_variant else 1e-5, name=norm_name)(x)
 
     def block(x, convolutions, name):
         shortcut, (channels, _, _) = x, convolutions[-1]
@@ -53,10 +58,11 @@ def build_imagenet_resnet(
         for index in range(blocks):
             strides = 2 if index == 0 and stage > 1 else 1
             if size >= 50:
-                convolutions = ((channels, 1, 1), (channels, 3, strides), (4 * channels, 1, 1))
+                first, second = (strides, 1) if is_keras_variant else (1, strides)
+                convolutions = ((channels, 1, first), (channels, 3, second), (4 * channels, 1, 1))
             else:
                 convolutions = ((channels, 3, strides), (channels, 3, 1))
             x = block(x, convolutions, f"layer{stage}.{index}")
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="fc")(x)
-    return keras.Model(images, logits, name=f"imagenet_resnet_{size}")
+    return keras.Model(images, logits, name=f"resnet_{size}")

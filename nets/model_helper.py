@@ -1,19 +1,19 @@
 """ModelHelper: one network bound to one data set, all that a learner knows of either."""
 
 import abc
+import contextlib
 import copy
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from datasets.images import ImageDataset
-from datasets.pipeline import evaluation_batches, training_batches
+from datasets.dataset import Dataset, telling_of_bad_data
 from nets.config import NetConfig, OwnDataConfig, OwnModelConfig
-from nets.tasks import ACCURACY, is_largest_right
+from nets.tasks import ACCURACY, Outputs, classification_loss, is_largest_right
 from utils.errors import InputError
 from utils.flags import flag_fields
 
@@ -46,6 +46,12 @@ class ModelHelper(abc.ABC):
         for name in own:
             if name in given:
                 raise InputError(f"--{name} needs nets/own_model_run.py. Received: another net script")
+        has_own_loss = cls.loss is not ModelHelper.loss and cls.training_loss is ModelHelper.training_loss
+        if config.training.label_smoothing and has_own_loss:
+            raise InputError(
+                "--label_smoothing must be left out where the network has a loss of its own but no training_loss. "
+                f"Received: {config.training.label_smoothing}"
+            )
 
     @property
     @abc.abstractmethod
@@ -60,7 +66,7 @@ class ModelHelper(abc.ABC):
         """
 
     @abc.abstractmethod
-    def load_data(self) -> ImageDataset:
+    def load_data(self) -> Dataset:
         """Reads the data set; raises InputError for anything wrong with it."""
 
     @property
@@ -81,9 +87,25 @@ class ModelHelper(abc.ABC):
         other.rank, other.size = 0, 1
         return other
 
+    @contextlib.contextmanager
+    def telling_of_bad_data(self) -> Iterator[None]:
+        """Within it, an error of TensorFlow's that bad data is behind becomes the InputError that says so."""
+        with telling_of_bad_data(self):
+            yield
+
+    @property
+    def skipped_images(self) -> Sequence[str]:
+        """Names of the images that were left out because they cannot be decoded, of those met up to now."""
+        return getattr(self.dataset, "skipped", ())
+
+    def problem(self) -> InputError | None:
+        """What is wrong with the data, as far as it was read."""
+        find = getattr(vars(self).get("dataset"), "problem", None)  # not loaded in order to ask
+        return find and find()
+
     @functools.cached_property
-    def dataset(self) -> ImageDataset:
-        """The data, read once."""
+    def dataset(self) -> Dataset:
+        """The data, loaded once."""
         return self.load_data()
 
     @property
@@ -99,7 +121,7 @@ class ModelHelper(abc.ABC):
     @property
     def steps_per_epoch(self) -> int:
         """Training steps that see each image about once, all workers together."""
-        return max(1, len(self.dataset.train.labels) // (self.config.data.batch_size * self.size))
+        return max(1, self.dataset.num_training_images // (self.config.data.batch_size * self.size))
 
     @property
     def num_iterations(self) -> int:
@@ -114,41 +136,48 @@ class ModelHelper(abc.ABC):
 
     def training_batches(self, start_step: int = 0) -> tf.data.Dataset:
         """Endless augmented batches; batch t depends on the seed and t alone, so a resume is a `start_step`."""
-        return training_batches(
-            self.dataset.train,
-            mean=self.dataset.mean,
-            std=self.dataset.std,
+        return self.dataset.training_batches(
             batch_size=self.config.data.batch_size,
             seed=self.config.seed,
             start_step=start_step,
             rank=self.rank,
             size=self.size,
-            crop_padding=self.dataset.crop_padding,
-            flip=self.dataset.flip,
         )
 
     def validation_batches(self) -> tf.data.Dataset:
         """The validation split in order, without augmentation: what the search may look at. A worker has its share."""
-        return self._in_order(self.dataset.validation)
+        return self.dataset.validation_batches(**self._evaluation_options)
 
     def evaluation_batches(self) -> tf.data.Dataset:
         """The test set in order: for the final figures only. A worker has its share."""
-        return self._in_order(self.dataset.test)
+        return self.dataset.test_batches(**self._evaluation_options)
 
     def calibration_images(self, count: int) -> np.ndarray:
         """`count` training examples `[count, ...]`, normalised, not augmented, drawn with the run's seed."""
-        train = self.dataset.train
-        generator = np.random.default_rng([self.config.seed, 0xCA11])
-        chosen = np.sort(generator.permutation(len(train.labels))[:count])
-        return (train.images[chosen].astype(np.float32) - self.dataset.mean) / self.dataset.std
+        return self.dataset.calibration_images(count, self.config.seed)
 
     def loss(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """The batch's loss, a mean over its examples: here cross entropy."""
         return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs))
 
+    def training_loss(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """What a training makes smaller: `loss`, or with `--label_smoothing` cross entropy against smoothed labels."""
+        smoothing = self.config.training.label_smoothing
+        if not smoothing:
+            return self.loss(labels, outputs)
+        return classification_loss(Outputs.LOGITS, labels, outputs, smoothing)
+
     def quality(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """How good each output is, `float32 [B]`, more being better; the mean is what all learners call accuracy."""
         return is_largest_right(labels, outputs)
+
+    @property
+    def metrics(self) -> Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
+        """Name -> quality of each example: what test sets are measured by and a search can go by.
+
+        Of classifiers `nets.tasks.top_metrics(self.num_classes)`; nothing where a subclass does not say.
+        """
+        return {}
 
     def optimizer(self) -> keras.Optimizer:
         """The optimizer of every full training, here SGD with momentum; the training loop sets the rate."""
@@ -162,12 +191,6 @@ class ModelHelper(abc.ABC):
         """What to tell a user whose dense network has this `accuracy` on the test set; mostly nothing."""
         return ""
 
-    def _in_order(self, arrays) -> tf.data.Dataset:
-        return evaluation_batches(
-            arrays,
-            mean=self.dataset.mean,
-            std=self.dataset.std,
-            batch_size=self.config.data.evaluation_batch_size,
-            rank=self.rank,
-            size=self.size,
-        )
+    @property
+    def _evaluation_options(self) -> Mapping[str, int]:
+        return {"batch_size": self.config.data.evaluation_batch_size, "rank": self.rank, "size": self.size}

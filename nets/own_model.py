@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from datasets.own import OwnDataset, dataset_name, load_own_dataset
 from datasets.own_options import picture_shape
-from nets.config import NetConfig
+from nets.config import NetConfig, NetworkConfig
 from nets.given_network import call_function, is_function, read_keras_file
 from nets.learning_rates import warm_up_cosine
 from nets.model_helper import ModelHelper
@@ -27,8 +27,10 @@ from nets.tasks import (
     is_right,
     label_variances,
     normalised_errors,
+    top_metrics,
 )
 from utils.errors import InputError
+from utils.flags import flag_fields
 
 LITTLE_BETTER_THAN_CHANCE = 1.2  # times the accuracy of guessing
 
@@ -71,11 +73,15 @@ class OwnModelHelper(ModelHelper):
     def check_flags(cls, config: NetConfig, given: Collection[str]) -> None:
         useless = {
             **dict.fromkeys(("data_disk", "data_dir_local", "data_dir_hdfs", "data_hdfs_host"), "--own_data"),
-            "resnet_size": "--own_model",
+            **dict.fromkeys(flag_fields(NetworkConfig), "--own_model"),
+            "image_size": "--own_image_size",
+            "skip_bad_images": "--own_skip_bad",
         }
         for name, instead in useless.items():
             if name in given:
                 raise InputError(f"--{name} must be left out with nets/own_model_run.py, which has {instead}")
+        if "label_smoothing" in given and config.own_model.task == "regression":
+            raise InputError("--label_smoothing needs --own_task classification. Received: --own_task regression")
         if "momentum" in given and config.own_model.optimizer == "adam":
             raise InputError("--momentum needs --own_optimizer sgd. Received: --own_optimizer adam")
 
@@ -196,10 +202,20 @@ class OwnModelHelper(ModelHelper):
             return tf.reduce_mean(normalised_errors(labels, outputs, self._variances))
         return classification_loss(self._facts.outputs, labels, outputs)
 
+    def training_loss(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        smoothing = self.config.training.label_smoothing
+        if not smoothing:
+            return self.loss(labels, outputs)
+        return classification_loss(self._facts.outputs, labels, outputs, smoothing)
+
     def quality(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         if self._own.task == "regression":
             return -normalised_errors(labels, outputs, self._variances)
         return is_right(self._facts.outputs, labels, outputs)
+
+    @property
+    def metrics(self):
+        return top_metrics(self.num_classes) if self._own.task == "classification" else {}
 
     def advice(self, tested: Mapping[str, float]) -> str:
         classes = self.dataset.num_classes

@@ -1,12 +1,15 @@
 """What a network's outputs mean: the loss of a batch and the quality of each example, for classes and for numbers."""
 
 import enum
+import functools
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 ACCURACY = "accuracy"
+TOP_1, TOP_5 = "acc_top1", "acc_top5"
 MINUS_ERROR = "minus normalised error"
 
 
@@ -31,20 +34,26 @@ def classifier_outputs(model: keras.Model) -> Outputs:
     return {"softmax": Outputs.PROBABILITIES, "sigmoid": Outputs.SIGMOIDS}.get(activation, Outputs.LOGITS)
 
 
-def classification_loss(kind: Outputs, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+def classification_loss(kind: Outputs, labels: tf.Tensor, outputs: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
     """Mean cross entropy; from probabilities as Keras does it: from what its softmax was given, or clipped at 1e-7.
 
     Args:
         labels: integers `[B]`.
         outputs: `[B, k]`; the classes are 0 to k - 1, or 0 and 1 where k is 1.
+        smoothing: the share e of the label that all k classes get alike (Szegedy et al. 2016): against
+            `(1 - e) * one_hot + e / k`; where an output is a probability by itself, against `(1 - e) * truth + e / 2`.
     """
     from_logits = kind in (Outputs.LOGITS, Outputs.BINARY_LOGIT)
     if kind in (Outputs.LOGITS, Outputs.PROBABILITIES):
+        if smoothing:
+            truth = tf.one_hot(labels, outputs.shape[-1]) * (1.0 - smoothing) + smoothing / outputs.shape[-1]
+            return tf.reduce_mean(keras.ops.categorical_crossentropy(truth, _float32(outputs), from_logits=from_logits))
         if from_logits:
             return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, _float32(outputs)))
         return tf.reduce_mean(keras.ops.sparse_categorical_crossentropy(labels, _float32(outputs)))
     is_binary = kind != Outputs.SIGMOIDS
     truth = tf.cast(labels, tf.float32)[:, None] if is_binary else tf.one_hot(labels, outputs.shape[-1])
+    truth = truth * (1.0 - smoothing) + smoothing / 2 if smoothing else truth
     return tf.reduce_mean(keras.ops.binary_crossentropy(truth, _float32(outputs), from_logits=from_logits))
 
 
@@ -62,6 +71,28 @@ def is_right(kind: Outputs, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 def is_largest_right(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     """`is_right` of a classifier with an output for each class."""
     return is_right(Outputs.LOGITS, labels, outputs)
+
+
+def is_among_largest(count: int, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """1.0 where fewer than `count` classes come before an example's own, else 0.0: `float32 [B]`.
+
+    A class comes before if its output is larger, or equal and of a lower index; so `count` 1 is `is_largest_right`, and
+    a network that gives all classes the same output is no better than chance. Outputs that are no numbers are wrong.
+    """
+    own = tf.gather(outputs, labels, batch_dims=1)[:, None]
+    is_lower = tf.range(tf.shape(outputs)[1], dtype=labels.dtype)[None] < labels[:, None]
+    comes_before = (outputs > own) | ((outputs == own) & is_lower)
+    rank = tf.math.count_nonzero(comes_before, axis=1, dtype=tf.int32)
+    is_number = tf.reduce_all(tf.math.is_finite(outputs), axis=1)
+    return tf.cast((rank < count) & is_number, tf.float32)
+
+
+def top_metrics(num_classes: int) -> dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
+    """`acc_top1` and `acc_top5`: the share whose class has the largest output, or is among the five of largest output.
+
+    Nothing for five classes or fewer.
+    """
+    return {} if num_classes <= 5 else {TOP_1: is_largest_right, TOP_5: functools.partial(is_among_largest, 5)}
 
 
 def label_variances(labels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""VGG for 32x32 images (Simonyan & Zisserman 2015), under the published schedules' layer names."""
+"""VGG (Simonyan & Zisserman 2015) for 32x32 and for 224x224 images, under the published schedules' layer names."""
 
 from functools import partial
 
@@ -31,6 +31,38 @@ def build_vgg(
     Raises:
         InputError: `size` is not one of `VGG_SIZES`.
     """
+    images = layers.Input(input_shape, name="images")
+    x = layers.Flatten(name="flatten")(_features(images, size, batch_norm))
+    logits = layers.Dense(num_classes, dtype="float32", name="classifier")(x)
+    return keras.Model(images, logits, name=f"vgg_{size}_bn" if batch_norm else f"vgg_{size}")
+
+
+def build_imagenet_vgg(
+    size: int,
+    num_classes: int,
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    batch_norm: type[keras.layers.BatchNormalization] | None = None,
+) -> keras.Model:
+    """The same with the paper's classifier of 4,096, 4,096 and `num_classes` outputs, `classifier.{0,3,6}`.
+
+    Half of the features are dropped behind each of the two in training. For 1,000 classes and 224x224 VGG-16 has
+    138,357,544 parameters; other sizes change the inputs of `classifier.0`, which are in the order (height, width,
+    channel).
+
+    Raises:
+        InputError: `size` is not one of `VGG_SIZES`.
+    """
+    dense = partial(layers.Dense, 4096, kernel_initializer="he_normal")
+    images = layers.Input(input_shape, name="images")
+    x = layers.Flatten(name="flatten")(_features(images, size, batch_norm))
+    x = numbered(x, "classifier", 2 * [dense, layers.ReLU, partial(layers.Dropout, 0.5)])
+    logits = layers.Dense(num_classes, dtype="float32", name="classifier.6")(x)
+    return keras.Model(images, logits, name=f"vgg_{size}_bn" if batch_norm else f"vgg_{size}")
+
+
+def _features(
+    images: keras.KerasTensor, size: int, batch_norm: type[keras.layers.BatchNormalization] | None
+) -> keras.KerasTensor:
     if size not in VGG_SIZES:
         raise InputError(f"the size of VGG must be one of {', '.join(map(str, VGG_SIZES))}. Received: {size}")
     norm = [partial(batch_norm, momentum=0.9, epsilon=1e-5)] if batch_norm else []
@@ -40,7 +72,4 @@ def build_vgg(
             conv = partial(layers.Conv2D, channels, 3, padding="same", kernel_initializer="he_normal")
             makers += [conv, *norm, layers.ReLU]
         makers.append(partial(layers.MaxPooling2D, 2))
-    images = layers.Input(input_shape, name="images")
-    x = layers.Flatten(name="flatten")(numbered(images, "features", makers))
-    logits = layers.Dense(num_classes, dtype="float32", name="classifier")(x)
-    return keras.Model(images, logits, name=f"vgg_{size}_bn" if batch_norm else f"vgg_{size}")
+    return numbered(images, "features", makers)

@@ -109,8 +109,8 @@ mount_path() {
     add_users_mount "--$flag" "$received" "$source" "$target" rw
 }
 
-# find_own FLAG NAME: sets `path` to the absolute path of --own_model or --own_data, which are looked up from the
-# caller's directory and then from the root.
+# find_own FLAG NAME: sets `path` to the absolute path of an input of the user's own, which is looked up from the caller's
+# directory and then from the root.
 find_own() {
     local place name="$2"
     if [[ "$name" =~ ^~(/|$) ]]; then name="$HOME${name:1}"; fi
@@ -137,7 +137,7 @@ mount_caller() {
 translate() {
     path="$2"
     case "$1" in
-        data_dir_local | compress | kd_resume | save_path_eval) mount_path input "$1" "$2" ;;
+        data_dir_local | compress | kd_resume | save_path_eval | save_path_dst) mount_path input "$1" "$2" ;;
         save_path) mount_path model "$1" "$2" ;;
         ws_save_path) mount_path output "$1" "$2" ;;
         run_dir | log_dir) mount_path folder "$1" "$2" ;;
@@ -145,6 +145,12 @@ translate() {
             if [[ "$1" == own_model && "$2" =~ $function_pattern ]]; then
                 mount_caller "--own_model $2"
             elif [[ -n "$2" ]]; then
+                find_own "$1" "$2"
+                mount_path input "$1" "$path"
+            fi
+            ;;
+        keras_weights)
+            if [[ -n "$2" && "$2" != imagenet ]]; then
                 find_own "$1" "$2"
                 mount_path input "$1" "$path"
             fi

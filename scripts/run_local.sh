@@ -18,8 +18,8 @@ Usage: scripts/run_local.sh NET_SCRIPT [-n=N] [-H HOSTS | --hostfile FILE] [FLAG
   --wait_for_hosts=S    seconds to wait for hosts that do not answer yet [0]
   --ssh_port=P, --ssh_identity_file=F, --network_interface=NAME
                         where ssh and the machines' network need to be told
-  FLAGS                 handed to main.py; relative paths in them start at the repository's root, those of --own_model
-                        and --own_data where you stand
+  FLAGS                 handed to main.py; relative paths in them start at the repository's root, those of --own_model,
+                        --own_data and --keras_weights where you stand
 
 The first start makes .venv (Python 3.11, pinned packages), the first one of several processes builds Horovod for it.
 CUDA_VISIBLE_DEVICES, where it is set, chooses the GPUs.
@@ -62,7 +62,7 @@ choose_gpus() {
 
 # start ARGUMENTS...: Python takes the place of this shell at the root, so that Ctrl-C and exit codes are its own.
 start() {
-    # Where --own_model and --own_data are looked up first.
+    # Where --own_model, --own_data and --keras_weights are looked up first.
     export TRIMFLOW_CALLER_DIRECTORY="$PWD"
     cd -- "$repo_root"
     export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"

@@ -65,3 +65,22 @@ def test_half_precision_keeps_float32_statistics():
     outputs = layer(x, training=True)
     assert outputs.dtype == tf.bfloat16
     np.testing.assert_allclose(layer.moving_mean.value, 0.01 * x.mean((0, 1, 2)), rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("training", [True, False])
+def test_half_precision_is_that_of_the_stock_layer(dtype, training):
+    pair, inputs = _pair(momentum=0.9, epsilon=1e-3, dtype=f"mixed_{dtype}")
+    results = []
+    for layer in pair:
+        x = tf.Variable(tf.cast(inputs, dtype))
+        with tf.GradientTape() as tape:
+            outputs = layer(x, training=training)
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32) * tf.reshape(tf.sin(tf.range(300.0)), outputs.shape))
+        gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+        assert outputs.dtype == x.dtype == gradients[0].dtype == dtype
+        assert {value.dtype for value in gradients[1:]} == {tf.float32}
+        results.append([outputs, *gradients, layer.moving_mean.value, layer.moving_variance.value])
+    for stock, ours in zip(*(map(np.float32, result) for result in results), strict=True):
+        # Of eight bits bfloat16 keeps a 256th, and the stock layer rounds between its operations too.
+        np.testing.assert_allclose(ours, stock, atol=0.03 * float(np.abs(stock).max()))

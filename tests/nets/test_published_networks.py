@@ -41,10 +41,21 @@ def _kernels(model):
         ("resnet34", 21_797_672),
         ("resnet50", 25_557_032),
         ("mobilenet", 4_231_976),
+        ("mobilenet_v1", 4_231_976),
     ],
 )
 def test_networks_for_imagenet_have_as_many_parameters_as_published(name, parameters):
     assert _count(_network(name, IMAGENET).trainable_variables) == parameters
+
+
+def test_resnet_101_has_as_many_parameters_as_published_at_any_size():
+    assert _count(build_imagenet_resnet(101, 1000, CIFAR).trainable_variables) == 44_549_160
+
+
+def test_vgg_16_has_as_many_parameters_as_published_at_224_pixels():
+    # Images of 32 pixels end in one position of 512 channels, those of 224 in 7 * 7, which the next layer sees.
+    small = _count(build_architecture("vgg16", 1000, CIFAR).trainable_variables)
+    assert small + (7 * 7 - 1) * 512 * 4096 == 138_357_544
 
 
 @pytest.mark.parametrize(
