@@ -57,7 +57,7 @@ def _measure(seed: int, ratio: float, protocols: list[str], iterations: int) -> 
     from compressors.masks import MaskSet
     from compressors.policies import FixedMasks
     from learners.evaluation import Evaluation
-    from learners.training import TrainStep
+    from learners.train_step import TrainStep
     from nets.learning_rates import warm_up_cosine
 
     keras.backend.clear_session()

@@ -1,11 +1,13 @@
 """Learners as the program makes them, for benchmarks that look inside a run. Kept in runs/benchmarks."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from ratios_of_times import ROOT
 
-from learners.config import RunConfig, RunOptions
+import main
+from learners.config import RunConfig, RunOptions, TeacherConfig
 from learners.full_precision import FullPrecisionLearner
 from learners.weight_sparsification.config import WeightSparseConfig
 from learners.weight_sparsification.learner import WeightSparseLearner
@@ -14,6 +16,7 @@ from nets.resnet_at_cifar10 import ModelHelper
 from utils.run_dir import RunDir
 
 RUNS = ROOT / "runs" / "benchmarks"
+NO_TEACHER = TeacherConfig()
 
 
 def dense_network(seed: int) -> Path:
@@ -27,12 +30,24 @@ def dense_network(seed: int) -> Path:
     return path
 
 
-def learner_for(run_dir: Path, seed: int, epochs_ratio: float = 1.0, **weight_sparse) -> WeightSparseLearner:
+def learner_of(words: Sequence[str], run_dir: Path) -> WeightSparseLearner:
+    """The weight-sparse learner of a command line, `[net script, flags ...]`."""
+    config, helper_class = main.with_network(main.read_command_line([*words, "--learner", "weight-sparse", "--quiet"]))
+    directory = RunDir(run_dir)
+    if not (run_dir / "config.json").exists():
+        directory.open({"command": " ".join(words)})
+    return WeightSparseLearner(config, helper_class(config.net), directory)
+
+
+def learner_for(
+    run_dir: Path, seed: int, epochs_ratio: float = 1.0, teacher: TeacherConfig = NO_TEACHER, **weight_sparse
+) -> WeightSparseLearner:
     """The weight-sparse learner with default flags but for those given, on the dense network of `seed`."""
     net = NetConfig(training=TrainingConfig(epochs_ratio=epochs_ratio), seed=seed)
     config = RunConfig(
         RunOptions(learner="weight-sparse", seed=seed, save_path=str(RUNS / f"dense_seed{seed}.keras"), quiet=True),
         net,
+        teacher,
         WeightSparseConfig(**weight_sparse),
     )
     directory = RunDir(run_dir)

@@ -117,7 +117,7 @@ def training(workers) -> Callable[[], object]:
     from synthetic import mean_cross_entropy, random_batches
 
     from compressors.policies import Policy
-    from learners.training import TrainStep
+    from learners.train_step import TrainStep
     from nets.resnet import build_resnet
 
     keras.utils.set_random_seed(0)

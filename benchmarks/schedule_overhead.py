@@ -56,7 +56,7 @@ def main() -> None:
     from compressors.policies import Policy
     from compressors.scheduled_policies import Training
     from compressors.scheduler import CompressionScheduler
-    from learners.training import TrainStep
+    from learners.train_step import TrainStep
     from nets.resnet import build_resnet
 
     batches = random_batches()

@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 
-def random_batches(size: int = 128) -> tf.data.Dataset:
-    """The same batch of random 32x32 images and labels of ten classes, for ever."""
+def random_batches(size: int = 128, image_size: int = 32) -> tf.data.Dataset:
+    """The same batch of random square images and labels of ten classes, for ever."""
     generator = np.random.default_rng(0)
-    images = generator.normal(size=(size, 32, 32, 3)).astype("float32")
+    images = generator.normal(size=(size, image_size, image_size, 3)).astype("float32")
     labels = generator.integers(0, 10, size).astype("int32")
     return tf.data.Dataset.from_tensors((images, labels)).repeat()
 

@@ -1,19 +1,28 @@
 """What a training step costs: ours against stock Keras, masked against dense, and one mask update.
 
     .venv/bin/python benchmarks/train_step.py
+    .venv/bin/python benchmarks/train_step.py --net resnet50 --image_size 96 --batch 32 --rounds 10
 
-ResNet-20, batch 128, 32x32 images held in memory. Prints ratios of times measured in turn in one process.
+ResNet-20, batch 128, 32x32 images held in memory, or another network. Prints ratios of times measured in turn in one
+process.
 """
 
+import argparse
 import statistics
 
-from ratios_of_times import asked_rounds, interleaved_seconds, ratio_line
+from ratios_of_times import interleaved_seconds, ratio_line
 
 STEPS = 5  # in one call
 
 
 def main() -> None:
-    rounds = asked_rounds(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--net", default="resnet_20", help="a name of nets/architectures.py")
+    parser.add_argument("--image_size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    shape, rounds = (options.image_size, options.image_size, 3), options.rounds
 
     import keras
     import numpy as np
@@ -22,15 +31,17 @@ def main() -> None:
     from compressors.graph import prunable_kernels
     from compressors.masks import MaskSet
     from compressors.policies import FixedMasks, Policy
-    from learners.training import TrainStep
-    from nets.resnet import build_resnet
+    from export.keras_model import plain_model
+    from learners.train_step import TrainStep
+    from nets.architectures import ARCHITECTURES
 
-    batches = random_batches()
+    build = ARCHITECTURES[options.net]
+    batches = random_batches(options.batch, options.image_size)
     rates = np.full(STEPS, 0.01)
 
     def ours(masked: bool):
         keras.utils.set_random_seed(0)
-        model = build_resnet(20, 10)
+        model = build(10, shape)
         optimizer = keras.optimizers.SGD(0.0, momentum=0.9)
         masks = MaskSet(prunable_kernels(model))
         step = TrainStep(
@@ -41,7 +52,7 @@ def main() -> None:
 
     def stock():
         keras.utils.set_random_seed(0)
-        model = build_resnet(20, 10, batch_norm=keras.layers.BatchNormalization)
+        model = plain_model(build(10, shape))
         model.compile(
             keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         )
@@ -63,7 +74,8 @@ def main() -> None:
     )
     per_step = [value / STEPS for value in seconds["dense"]]
     print(
-        f"ResNet-20, batch 128, {rounds} rounds of {STEPS} steps; dense step {statistics.median(per_step) * 1e3:.0f} ms"
+        f"{options.net}, batch {options.batch}, {options.image_size} px, {rounds} rounds of {STEPS} steps; "
+        f"dense step {statistics.median(per_step) * 1e3:.0f} ms"
     )
     print(f"{'ratio of times':<44} median (min to max)")
     print(ratio_line("dense step / stock Keras fit step", seconds["dense"], seconds["stock"], 0.72))
