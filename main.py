@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from absl import flags as absl_flags
 
-from learners.config import RunConfig, RunOptions
+from learners.config import RunConfig, RunOptions, TeacherConfig
 from learners.lottery_ticket.config import LotteryTicketConfig
 from learners.scheduled.config import DistillationConfig, ScheduleConfig
 from learners.weight_sparsification.config import WeightSparseConfig
@@ -40,6 +40,7 @@ FLAG_GROUPS = (
     TrainingConfig,
     OwnModelConfig,
     OwnDataConfig,
+    TeacherConfig,
     WeightSparseConfig,
     DdpgConfig,
     ScheduleConfig,
@@ -77,17 +78,14 @@ def _run(arguments: list[str]) -> int:
         return 0
     if not words or words[0].startswith("-"):
         raise InputError(f"the first argument must be a net script. Received: {' '.join(words) or 'nothing'}\n{USAGE}")
-    script, values, given, config = _read_command_line(words)
+    command = read_command_line(words)
     signal.signal(signal.SIGTERM, _stop)
     _share_processor()
 
     with _quick_imports():
         _import_tensorflow()
-        learner_class = _learner_class(config.run.learner)
-        helper_class = getattr(_load(script), "ModelHelper", None)
-    _check_helper_class(helper_class, script)
-    helper_class.check_flags(config.net, given)
-    config = _with_defaults(config, values, helper_class.flag_defaults(config.net))
+        learner_class = _learner_class(command.config.run.learner)
+        config, helper_class = with_network(command)
     return _start(config, helper_class, learner_class)
 
 
@@ -97,13 +95,20 @@ def check_command_line(words: list[str], paths_are_here: bool = True) -> None:
     Args:
         paths_are_here: whether the run will be on this machine; if not, neither files nor path.conf are looked at.
     """
-    _read_command_line(words, paths_are_here)
+    read_command_line(words, paths_are_here)
 
 
-def _read_command_line(
-    words: list[str], paths_are_here: bool = True
-) -> tuple[Path, absl_flags.FlagValues, set[str], RunConfig]:
+class CommandLine(NamedTuple):
     """The net script, all flags, the names of those that were given, and the configuration they make."""
+
+    script: Path
+    flags: absl_flags.FlagValues
+    given: set[str]
+    config: RunConfig
+
+
+def read_command_line(words: list[str], paths_are_here: bool = True) -> CommandLine:
+    """What `[net script, flags ...]` says; as `check_command_line`."""
     script = _net_script(words[0])
     values = parse_flags(words)
     given = {name for name in values if values[name].present}
@@ -113,7 +118,15 @@ def _read_command_line(
     if paths_are_here and not config.net.own_model.source:
         config = _with_path_conf(config, values, script.stem.removesuffix("_run").rpartition("_at_")[2])
     config.check()
-    return script, values, given, config
+    return CommandLine(script, values, given, config)
+
+
+def with_network(command: CommandLine) -> tuple[RunConfig, type]:
+    """The configuration with the values that the network suggests, and the network's ModelHelper class."""
+    helper_class = getattr(_load(command.script), "ModelHelper", None)
+    _check_helper_class(helper_class, command.script)
+    helper_class.check_flags(command.config.net, command.given)
+    return _with_defaults(command.config, command.flags, helper_class.flag_defaults(command.config.net)), helper_class
 
 
 def _share_processor() -> None:
@@ -157,11 +170,16 @@ def _start(config: RunConfig, helper_class: type, learner_class: type) -> int:
 
 def _work(config: RunConfig, workers: "Workers", helper_class: type, learner_class: type) -> int:
     """What is asked for, as one of the workers."""
+    helper = helper_class(config.net, workers.rank, workers.size)
+    with helper.telling_of_bad_data():
+        return _work_with(helper, config, workers, learner_class)
+
+
+def _work_with(helper: Any, config: RunConfig, workers: "Workers", learner_class: type) -> int:
     from learners.agreement import check_agreement
     from utils.run_dir import RunDir
     from utils.workers import from_all
 
-    helper = helper_class(config.net, workers.rank, workers.size)
     name = f"{helper.model_name}_at_{helper.dataset_name}"
     run_dir = RunDir(config.run.run_dir or ROOT / "runs" / name / config.run.learner, workers)
     learner = learner_class(config, helper, run_dir, workers)
@@ -175,7 +193,8 @@ def _work(config: RunConfig, workers: "Workers", helper_class: type, learner_cla
     if config.run.exec_mode == "eval":
         result = learner.evaluate()
         if workers.is_first:
-            figures = f"{helper.metric_name} {result['accuracy']:.4f}, loss {result['loss']:.4f}"
+            measured = {helper.metric_name: result.pop("accuracy"), **result}
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
             print(f"test {figures} on {helper.dataset.title}")
         return 0
     from_all(workers, learner.check)
@@ -262,9 +281,14 @@ def _read_config(values: absl_flags.FlagValues) -> RunConfig:
 
 
 def _with_found_paths(config: RunConfig, values: absl_flags.FlagValues) -> RunConfig:
-    """`--own_model` and `--own_data` as absolute paths, looked up from where the user stands and from the root."""
-    for name, word in (("own_model", config.net.own_model.source), ("own_data", config.net.own_data.source)):
-        if word and not (name == "own_model" and FUNCTION.fullmatch(word)):
+    """Inputs of the user's own as absolute paths, looked up from where the user stands and from the root."""
+    words = {
+        "own_model": "" if FUNCTION.fullmatch(config.net.own_model.source) else config.net.own_model.source,
+        "own_data": config.net.own_data.source,
+        "keras_weights": "" if config.net.network.keras_weights == "imagenet" else config.net.network.keras_weights,
+    }
+    for name, word in words.items():
+        if word:
             values[name].value = str(find_from_caller(f"--{name}", word, ROOT))
     return dataclasses.replace(config, net=_read_config(values).net)
 
@@ -286,7 +310,7 @@ def _with_defaults(config: RunConfig, values: absl_flags.FlagValues, defaults: M
 
 def _identity(config: RunConfig) -> dict[str, Any]:
     """The flags that the result depends on."""
-    parts = [config.run, config.net.data, config.net.network, config.net.training]
+    parts = [config.run, config.net.data, config.net.network, config.net.training, config.teacher]
     if config.net.own_model.source:
         parts += [config.net.own_model, config.net.own_data]
     if config.run.learner == "weight-sparse":

@@ -21,14 +21,45 @@ class DistillationLossWeights(NamedTuple):
 _DEFAULT_WEIGHTS = DistillationLossWeights()
 
 
-def distillation_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float) -> tf.Tensor:
-    """`T^2 * KL(softmax(teacher / T) || softmax(student / T))`, the mean over the batch; logits `[B, C]`.
+def softened_divergence(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """`KL(softmax(teacher / T) || softmax(student / T))`, the mean over the batch; logits `[B, C]`.
 
-    The factor keeps the gradients' size the same at all temperatures (Hinton et al. 2015, section 2).
+    The cross entropy of the two differs from it by the entropy of the teacher's outputs, which trains nothing.
     """
     teacher = tf.nn.log_softmax(teacher_logits / temperature)
     student = tf.nn.log_softmax(student_logits / temperature)
-    return temperature**2 * tf.reduce_mean(tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1))
+    return tf.reduce_mean(tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1))
+
+
+def distillation_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """`T^2 * softened_divergence`: the scheduler's loss against the teacher.
+
+    The factor keeps the gradients' size the same at all temperatures (Hinton et al. 2015, section 2).
+    """
+    return temperature**2 * softened_divergence(teacher_logits, student_logits, temperature)
+
+
+class Teacher(NamedTuple):
+    """`--enbl_dst`: a network that a training learns from beside the labels; the training changes nothing in it.
+
+    The loss of a step is `loss + loss_weight * KL(softmax(teacher / T) || softmax(student / T))`, a mean over the
+    batch. That is PocketFlow's, which has the cross entropy in place of the divergence: the same gradient. It has no
+    factor `T^2`, unlike the scheduler's `--kd_*` flags, and the loss against the labels keeps its full weight.
+
+    model: gives logits `[B, C]` for the student's inputs.
+    """
+
+    model: keras.Model
+    loss_weight: float = 4.0
+    temperature: float = 4.0
+
+    def logits(self, images: tf.Tensor) -> tf.Tensor:
+        """The teacher's outputs in inference, `float32 [B, C]`, a constant to the gradient (traced)."""
+        return tf.stop_gradient(tf.cast(self.model(images, training=False), tf.float32))
+
+    def divergence(self, teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> tf.Tensor:
+        """How far the student is from the teacher: the loss without its weight (traced)."""
+        return softened_divergence(teacher_logits, tf.cast(student_logits, tf.float32), self.temperature)
 
 
 class KnowledgeDistillationPolicy(ScheduledPolicy):

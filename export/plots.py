@@ -80,13 +80,17 @@ def plot_training(
 ) -> None:
     """Writes accuracy, loss, sparsity (where any is above 0) and learning rate over training iterations, in panels.
 
+    A training with a teacher has another panel with the loss against that.
+
     Args:
         history: "step", "loss", "accuracy" (running, of training batches), "sparsity", "learning_rate" of each record,
-            and "validation_accuracy" of some.
+            with a teacher "distillation_loss", and "validation_accuracy" of some.
         metric: what accuracy is called.
     """
     has_sparsity = any(record["sparsity"] for record in history)
-    names = ["accuracy", "loss", *(["sparsity"] if has_sparsity else []), "learning rate"]
+    is_taught = any("distillation_loss" in record for record in history)
+    names = ["accuracy", "loss"]
+    names += ["distillation loss"] * is_taught + ["sparsity"] * has_sparsity + ["learning rate"]
     figure = new_figure(9.0, 1.6 + 1.7 * len(names), f"Training: {data_title}")
     panels = dict(zip(names, figure.subplots(len(names), sharex=True), strict=True))
     panels["learning rate"].set_xlabel("iteration")
@@ -218,6 +222,7 @@ def _draw_training(panels: Mapping[str, Axes], history: Sequence[Mapping[str, An
     for name, key, color, label in (
         ("accuracy", "accuracy", SKY, "training (running)"),
         ("loss", "loss", PURPLE, None),
+        ("distillation loss", "distillation_loss", GREEN, None),
         ("sparsity", "sparsity", VERMILION, None),
         ("learning rate", "learning_rate", GREY, None),
     ):

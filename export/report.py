@@ -19,6 +19,7 @@ from utils.tables import plain_text, terminal, titled_table
 
 FILE_NAME = "report.json"
 EMBEDDED_DATASETS = ("digits32",)
+TOP_5 = "acc_top5"  # shown beside the accuracy, which is the top-1
 PLAIN_WIDTH = 110
 
 
@@ -138,8 +139,8 @@ def _print_tables(console: Console, report: Mapping[str, Any]) -> None:
     console.print(f"{report['model']}, {report['learner']}, seed {report['seed']}. Data: {report['data_title']}")
     if report["dataset"] in EMBEDDED_DATASETS:
         console.print(
-            f"NOT CIFAR-10: these figures are from the small embedded data set {report['dataset']}; "
-            "they cannot be compared with figures published for CIFAR-10.",
+            f"NOT CIFAR-10 NOR IMAGENET: these figures are from the small embedded data set {report['dataset']}; "
+            "they cannot be compared with figures published for those.",
             style="bold yellow",
         )
     tables = [_layer_table(report)] if report["layers"] else []
@@ -205,16 +206,17 @@ def _round_table(report: Report) -> Table:
 
 
 def _result_table(report: Report) -> Table:
-    dense, compressed, quality = report["dense"]["accuracy"], report["compressed"], _Quality.of(report)
+    dense, compressed, quality = report["dense"], report["compressed"], _Quality.of(report)
+    names = {"accuracy": quality.name} | ({TOP_5: TOP_5} if TOP_5 in dense else {})
     if compressed is None:
         table = _table("Result", ["", "Dense"])
-        table.add_row(f"Test {quality.name}", quality.value(dense))
+        for key, name in names.items():
+            table.add_row(f"Test {name}", quality.value(dense[key]))
         return table
     table = _table("Result", ["", "Before (dense)", "After", "Change"])
-    accuracy = compressed["accuracy"]
-    table.add_row(
-        f"Test {quality.name}", quality.value(dense), quality.value(accuracy), quality.change(dense, accuracy)
-    )
+    for key, name in names.items():
+        before, after = dense[key], compressed[key]
+        table.add_row(f"Test {name}", quality.value(before), quality.value(after), quality.change(before, after))
     table.add_row("Sparsity of prunable weights", _percent(0.0), _percent(compressed["sparsity"]), "")
     return table
 
@@ -244,10 +246,11 @@ def _time_table(report: Report) -> Table:
 
 def _cost_lines(report: Report) -> list[str]:
     lines = []
-    search, training = report["search"], report["training"]
+    search, training, learned = report["search"], report["training"], report.get("distillation")
     if search is not None:
         rollouts = f", {search['rollouts']:,} roll-outs" if search["rollouts"] else ""
-        reward = "" if search["best_reward"] is None else f", best reward {search['best_reward']:.4f}"
+        metric = f" ({search['reward_metric']})" if "reward_metric" in search else ""
+        reward = "" if search["best_reward"] is None else f", best reward{metric} {search['best_reward']:.4f}"
         lines.append(
             f"Ratios: {search['protocol']}{rollouts}{reward}, in {duration(search['seconds'])} "
             f"(the time of {search['dense_step_equivalents']:,.0f} dense training steps)."
@@ -257,6 +260,13 @@ def _cost_lines(report: Report) -> list[str]:
             f"Training: {training['iterations']:,} iterations in {duration(training['seconds'])}, "
             f"{training['images_per_second']:,.0f} images/s."
         )
+    if learned is not None:
+        lines.append(
+            f"Teacher: {learned['teacher']}, weight {learned['loss_weight']:g}, temperature {learned['temperature']:g}."
+        )
+    skipped = report.get("skipped_images", ())
+    if skipped:
+        lines.append(f"Left out, as they cannot be decoded: {len(skipped):,} images (skipped_images in {FILE_NAME}).")
     return lines + [f"Note: {note}" for note in report.get("notes", ())]
 
 

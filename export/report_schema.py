@@ -11,6 +11,8 @@ class DenseResult(TypedDict):
     """
 
     accuracy: float
+    acc_top1: NotRequired[float]
+    acc_top5: NotRequired[float]
     parameters: NotRequired[int]
     flops: NotRequired[int]
 
@@ -19,6 +21,8 @@ class CompressedResult(TypedDict):
     """The compressed network; `sparsity` is the fraction that is zero or gone of the dense one's prunable kernels."""
 
     accuracy: float
+    acc_top1: NotRequired[float]
+    acc_top5: NotRequired[float]
     sparsity: float
     parameters: NotRequired[int]
     flops: NotRequired[int]
@@ -40,6 +44,7 @@ class SearchResult(TypedDict):
     """Where the ratios came from and what finding them cost, in seconds and in dense training steps."""
 
     protocol: str
+    reward_metric: NotRequired[str]
     rollouts: int
     seconds: float
     seconds_per_rollout: float | None
@@ -64,6 +69,14 @@ class RoundRow(TypedDict):
     accuracy: float
     validation_accuracy: float
     seconds: float
+
+
+class Distillation(TypedDict):
+    """What the compressed network learned from beside the labels."""
+
+    teacher: str
+    loss_weight: float
+    temperature: float
 
 
 class Sizes(TypedDict):
@@ -98,8 +111,10 @@ class Report(TypedDict):
     sizes: Sizes
     stages: list[Stage]
     rounds: NotRequired[list[RoundRow]]
+    distillation: NotRequired[Distillation]
     notes: NotRequired[list[str]]
     metric: NotRequired[str]  # what is called accuracy here, where it is none
+    skipped_images: NotRequired[list[str]]
 
 
 PARTS = {
@@ -108,6 +123,7 @@ PARTS = {
     "search": SearchResult,
     "training": TrainingResult,
     "sizes": Sizes,
+    "distillation": Distillation,
 }
 LIST_PARTS = {"layers": LayerRow, "stages": Stage, "rounds": RoundRow}
 ABSENT_PARTS = {"compressed": None, "search": None, "training": None, "layers": []}

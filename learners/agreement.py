@@ -1,15 +1,11 @@
 """Whether the workers of one run are alike: the same program, packages, flags and data on every machine."""
 
-import functools
 import hashlib
 import importlib.metadata
 import platform
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from nets.model_helper import ModelHelper
 from utils.errors import InputError
@@ -32,7 +28,7 @@ def check_agreement(workers: Workers, root: Path, helper: ModelHelper, identity:
         "the program's code (its hash)": code_digest(root),
         "the versions of the packages": _versions(),
         "the flags": tuple(sorted((name, str(value)) for name, value in identity.items())),
-        "the data (images and hash of the labels)": from_all(workers, functools.partial(_data_facts, helper)),
+        "the data (images and hash of the labels)": from_all(workers, lambda: helper.dataset.fingerprint()),
     }
     for what, value in alike.items():
         found = difference(workers, value)
@@ -58,12 +54,3 @@ def _versions() -> str:
         except importlib.metadata.PackageNotFoundError:  # tensorflow-cpu is another package with the same modules
             found.append(f"{name} {importlib.metadata.version(f'{name}-cpu')}")
     return ", ".join(found)
-
-
-def _data_facts(helper: ModelHelper) -> str:
-    dataset = helper.dataset
-    facts = []
-    for name in ("train", "validation", "test"):
-        labels = np.ascontiguousarray(getattr(dataset, name).labels)
-        facts.append(f"{name} {len(labels)} {zlib.crc32(labels.tobytes()):08x}")
-    return f"{dataset.name}: {', '.join(facts)}"

@@ -56,11 +56,28 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class TeacherConfig:
+    """Distillation of the compressed network"""
+
+    enabled: bool = flag(False, "the compressed network also learns from the dense one's outputs", name="enbl_dst")
+    loss_weight: float = flag(4.0, "weight of the loss against the teacher", name="loss_w_dst", minimum=0)
+    temperature: float = flag(4.0, "softens the outputs of both networks", name="tempr_dst", above=0)
+    # Not the file's name but its content is part of a run's identity.
+    path: str = flag(
+        "", "the teacher, a .keras file [the run's own dense network]", name="save_path_dst", affects_result=False
+    )
+    resnet_size: int = flag(
+        0, "the teacher is a ResNet of so many layers [that of the network]", name="dst_resnet_size", minimum=0
+    )
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything a learner is told."""
 
     run: RunOptions = field(default_factory=RunOptions)
     net: NetConfig = field(default_factory=NetConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     weight_sparse: WeightSparseConfig = field(default_factory=WeightSparseConfig)
     ddpg: DdpgConfig = field(default_factory=DdpgConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -71,6 +88,7 @@ class RunConfig:
         """Raises InputError where flags do not fit together."""
         self.weight_sparse.check()
         self.distillation.check()
+        self._check_teacher()
         if not self.run.warm_start and self.weight_sparse.train_init == "path" and self.run.learner == "weight-sparse":
             raise InputError("--ws_train_init must be dense with --noenbl_warm_start. Received: path")
         is_given = {
@@ -84,3 +102,15 @@ class RunConfig:
             raise InputError(f"{name} needs --learner scheduled. Received: --learner {self.run.learner}")
         if self.run.learner == "scheduled" and not (self.schedule.compress or self.distillation.teacher):
             raise InputError("--learner scheduled needs --compress FILE, or a --kd_teacher. Received: neither")
+
+    def _check_teacher(self) -> None:
+        given = {"--save_path_dst": self.teacher.path, "--dst_resnet_size": self.teacher.resnet_size}
+        for name in (name for name, value in given.items() if value and not self.teacher.enabled):
+            raise InputError(f"{name} needs --enbl_dst. Received: {given[name]}")
+        if self.teacher.enabled and self.run.learner == "full-prec":
+            raise InputError(
+                "--enbl_dst needs --learner weight-sparse, scheduled or lottery-ticket: the dense network is the "
+                "teacher. Received: --learner full-prec"
+            )
+        if self.teacher.enabled and self.distillation.teacher:
+            raise InputError("--enbl_dst and --kd_teacher each bring a teacher: one of them must go. Received: both")

@@ -1,6 +1,6 @@
 """How good a network is on a whole data set: mean quality and mean loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import tensorflow as tf
@@ -15,8 +15,11 @@ Quality = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # labels, outputs -> of e
 class Evaluation:
     """`evaluation()`: accuracy and mean loss of a model over a data set, exact to the last odd batch; compiled once.
 
+    Of other figures that are asked for it gives the means by their names, too.
+
     Args:
         quality: its mean is the accuracy.
+        metrics: name -> quality of each example.
         workers: those whose batches together are the data set.
         in_memory: keep the batches as tensors. For a set that is evaluated again and again: reading it through tf.data
             took as long as evaluating it.
@@ -30,21 +33,28 @@ class Evaluation:
         in_memory: bool = False,
         quality: Quality = is_largest_right,
         workers: Workers = ALONE,
+        metrics: Mapping[str, Quality] | None = None,
     ):
+        qualities = {"accuracy": quality, **(metrics or {})}
+        self._names = tuple(qualities)
+
         def sums(images, labels):
             logits = self._model(images, training=False)
             count = tf.shape(labels, tf.int64)[0]
             loss_sum = loss(labels, logits) * tf.cast(count, tf.float32)
-            return exact_sum(quality(labels, logits)), count, loss_sum
+            return tf.stack([exact_sum(each(labels, logits)) for each in qualities.values()]), count, loss_sum
+
+        def zeros():
+            return tf.zeros([len(qualities)], tf.float64), tf.zeros([], tf.int64), tf.zeros([])
 
         def over_dataset():
-            totals = tf.zeros([], tf.float64), tf.zeros([], tf.int64), tf.zeros([])
+            totals = zeros()
             for images, labels in batches:
                 totals = tuple(total + part for total, part in zip(totals, sums(images, labels), strict=True))
             return totals
 
         def over_tensors():
-            totals = tf.zeros([], tf.float64), tf.zeros([], tf.int64), tf.zeros([])
+            totals = zeros()
             for first in tf.range(0, tf.shape(labels)[0], size):
                 parts = sums(images[first : first + size], labels[first : first + size])
                 totals = tuple(total + part for total, part in zip(totals, parts, strict=True))
@@ -63,8 +73,9 @@ class Evaluation:
         self._model, self._run = model, tf.function(self._sums_over_all)
 
     def __call__(self) -> dict[str, float]:
-        quality_sum, total, loss_sum = (value.numpy() for value in self._run())
-        return {"accuracy": float(quality_sum / total), "loss": float(loss_sum / total)}
+        quality_sums, total, loss_sum = (value.numpy() for value in self._run())
+        means = {name: float(quality_sum / total) for name, quality_sum in zip(self._names, quality_sums, strict=True)}
+        return means | {"loss": float(loss_sum / total)}
 
 
 def exact_sum(quality: tf.Tensor) -> tf.Tensor:

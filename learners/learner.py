@@ -4,7 +4,6 @@ import abc
 import functools
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from compressors.distillation import Teacher
 from compressors.graph import prunable_kernels
 from compressors.kernels import find_kernels
 from compressors.places import kernel_places
@@ -25,11 +25,14 @@ from export.tensorboard import ScalarLog
 from learners.config import RunConfig
 from learners.evaluation import Evaluation
 from learners.facts import training_summary, versions
-from learners.network_files import check_url, download, load_network
-from learners.training import Monitor, TrainingResult, TrainStep, train
+from learners.network_files import check_url, download, load_network, read_as_saved, rehearse_saving
+from learners.precision import FLOAT32
+from learners.teacher import TeacherSource
+from learners.train_step import TrainStep
+from learners.training import Monitor, TrainingResult, train
 from nets.model_helper import ModelHelper
 from nets.tasks import ACCURACY
-from utils.errors import InputError, RunError, first_line
+from utils.errors import InputError
 from utils.keras_layers import code_of, has_lambda, make_known
 from utils.run_dir import RunDir, write_atomically
 from utils.workers import ALONE, Workers, from_first, share_variables
@@ -68,11 +71,16 @@ class Learner(abc.ABC):
         model = self.new_model()
         self.kernel_table(model, [kernel.path for kernel in prunable_kernels(model)], {})
         if has_lambda(model) or code_of(model):
-            self._rehearse_saving(model)
+            rehearse_saving(model, self.helper.model_name)
         if given and self.workers.is_first and Path(given).exists():
             load_network(Path(given), model)
         if self.config.run.model_http_url:
             check_url(self.config.run.model_http_url)
+        if self.config.teacher.enabled:
+            self.teacher_source.check(model)
+        training = self.config.net.training
+        if (training.mixed_precision or training.xla) and not tf.config.list_physical_devices("GPU"):
+            self.say("note: --enbl_amp and --enbl_xla are for GPUs; on a CPU training is slower with them")
 
     def check_flags(self) -> None:
         """Raises InputError for flags that do not go with the network; looks at neither network nor data."""
@@ -88,21 +96,17 @@ class Learner(abc.ABC):
                 f"{name} must be left out: the dense network is {self.helper.weights_source}, "
                 f"which is trained already. Received: {given[name]}"
             )
-
-    def _rehearse_saving(self, model: keras.Model) -> None:
-        """Classes of the user's own are saved and read back once now, rather than found wanting at the run's end."""
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "model.keras"
-            try:
-                save_plain_model(model, path)
-                load_network(path, model)
-            except RunError:
-                raise
-            except Exception as error:  # whatever the user's own classes raise
-                raise InputError(
-                    f"the network {self.helper.model_name} must be one that Keras saves and reads back; a layer of "
-                    f"your own needs get_config. Received: {type(error).__name__}: {first_line(error)}"
-                ) from error
+        training = self.config.net.training
+        if training.mixed_precision and self.config.net.own_model.source:
+            raise InputError(
+                "--enbl_amp must be left out with --own_model, whose layers say by their dtype in what they compute. "
+                "Received: both"
+            )
+        if training.xla and training.sync_batch_norm and self.workers.size > 1:
+            raise InputError(
+                "--enbl_xla must be left out with --enbl_sync_bn: XLA compiles no exchange between workers. "
+                "Received: both"
+            )
 
     def kernel_table(
         self, model: keras.Model, paths: Sequence[str], ratios: Mapping[str, float | None]
@@ -124,14 +128,16 @@ class Learner(abc.ABC):
 
     def identity(self) -> dict[str, Any]:
         """What the result depends on beside the flags: such as the content of a file."""
-        return dict(self.helper.identity())
+        of_teacher = self.teacher_source.identity() if self.config.teacher.enabled else {}
+        return {**self.helper.identity(), **of_teacher}
 
     def evaluate(self) -> dict[str, float]:
-        """Accuracy and loss on the test set of the model at `--save_path_eval`, by default the run's result."""
+        """What `test` gives of the model at `--save_path_eval`, by default the run's result.
+
+        It is judged as it was saved: dense or pruned, thinned or quantized.
+        """
         path = Path(self.config.run.save_path_eval or self.model_path)
-        model = self.new_model()
-        self.load(path, model)
-        return self.test(model)
+        return self.test(read_as_saved(path, self.new_model(), self.workers))
 
     def new_model(self) -> keras.Model:
         """A network with the initial weights of the run's seed.
@@ -145,9 +151,20 @@ class Learner(abc.ABC):
         return model
 
     def test(self, model: keras.Model) -> dict[str, float]:
-        """Accuracy and loss on the whole test set."""
-        batches, quality = self._test_batches, self.helper.quality
-        return Evaluation(model, batches, self.helper.loss, quality=quality, workers=self.workers)()
+        """Accuracy, loss and the network's other metrics on the whole test set."""
+        helper = self.helper
+        return Evaluation(
+            model,
+            self._test_batches,
+            helper.loss,
+            quality=helper.quality,
+            workers=self.workers,
+            metrics=helper.metrics,
+        )()
+
+    def figures(self, tested: Mapping[str, Any]) -> dict[str, float]:
+        """Of what `test` gave, or a stage with it kept, the accuracy and the network's other metrics."""
+        return {name: tested[name] for name in ("accuracy", *self.helper.metrics)}
 
     def load(self, path: Path, model: keras.Model) -> None:
         """Gives `model` the weights of a `.keras` file, which rank 0 reads for all workers."""
@@ -234,6 +251,24 @@ class Learner(abc.ABC):
         """The recipe's learning rate at each step of a full training."""
         return self.helper.learning_rate_at(np.arange(self.helper.num_iterations))
 
+    @functools.cached_property
+    def teacher_source(self) -> TeacherSource:
+        """Where the teacher of `--enbl_dst` comes from."""
+        return TeacherSource(self.config, self.helper, self.run_dir, self.workers)
+
+    def teacher(self, dense: keras.Model) -> Teacher | None:
+        """What the compressed network is to learn from, None without `--enbl_dst`.
+
+        Args:
+            dense: the run's own dense network, which is the teacher where the flags name no other; not copied.
+        """
+        options = self.config.teacher
+        if not options.enabled:
+            return None
+        source = self.teacher_source
+        model = dense if source.is_own_dense else source.load(dense)
+        return Teacher(model, options.loss_weight, options.temperature)
+
     def train_stage(
         self,
         name: str,
@@ -243,23 +278,29 @@ class Learner(abc.ABC):
         *,
         title: str,
         learning_rates: np.ndarray | None = None,
+        teacher: Teacher | None = None,
     ) -> TrainingResult:
         """A full training with checkpoints in `<run_dir>/<name>`, TensorBoard scalars and a plot."""
-        step = self.train_step(model, policy, optimizer)
+        step = self.train_step(model, policy, optimizer, teacher)
         return self.run_training(name, step, policy, title=title, learning_rates=learning_rates)
 
-    def train_step(self, model: keras.Model, policy: Policy, optimizer: keras.Optimizer) -> TrainStep:
+    def train_step(
+        self, model: keras.Model, policy: Policy, optimizer: keras.Optimizer, teacher: Teacher | None = None
+    ) -> TrainStep:
         """A step of every training of this run."""
         options = self.config.net.training
         return TrainStep(
             model,
             optimizer,
-            self.helper.loss,
+            self.helper.training_loss,
             policy,
             options.weight_decay,
             self.helper.quality,
             self.workers,
             options.sync_batch_norm,
+            teacher,
+            options.mixed_precision_type if options.mixed_precision else FLOAT32,
+            options.xla,
         )
 
     def run_training(
@@ -323,6 +364,7 @@ class Learner(abc.ABC):
     def report(self, model: keras.Model, result: Mapping[str, Any]) -> dict[str, Any]:
         """Writes `report.json` and prints the table; `result` holds the learner's own keys."""
         stages = self.run_dir.stages()
+        skipped = sorted(set().union(*self.workers.all_gather(list(self.helper.skipped_images))))
         report = {
             "model": self.helper.model_name,
             "dataset": self.helper.dataset_name,
@@ -331,11 +373,13 @@ class Learner(abc.ABC):
             "seed": self.config.run.seed,
             **({} if self.helper.metric_name == ACCURACY else {"metric": self.helper.metric_name}),
             "versions": versions(),
-            "dense": {"accuracy": stages["dense"]["accuracy"], "source": stages["dense"]["source"]},
+            "dense": {**self.figures(stages["dense"]), "source": stages["dense"]["source"]},
             "sizes": model_sizes(model),
             **result,
             "stages": [{"name": name, "seconds": stage["seconds"]} for name, stage in stages.items()],
             **({} if self.workers.size == 1 else {"workers": self.workers.size}),
+            **(self.teacher_source.facts() if self.config.teacher.enabled else {}),
+            **({"skipped_images": skipped} if skipped else {}),
         }
         if self.workers.is_first:
             write_report(self.run_dir.path, report)

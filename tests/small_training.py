@@ -7,7 +7,8 @@ import tensorflow as tf
 from compressors.scheduled_policies import Training
 from compressors.scheduler import CompressionScheduler
 from learners.evaluation import Evaluation
-from learners.training import Monitor, TrainStep, train
+from learners.train_step import TrainStep
+from learners.training import Monitor, train
 
 WEIGHTS = np.array([1.0, -2.0, 3.0, -4.0], np.float32)
 GRADIENT = np.array([0.1, 0.2, 0.3, 0.4], np.float32)  # of the linear model's loss by its weights, at all times

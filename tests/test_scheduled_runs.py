@@ -17,7 +17,7 @@ import yaml
 
 from compressors.scheduled_policies import Training
 from compressors.scheduler import CompressionScheduler
-from learners.training import TrainStep
+from learners.train_step import TrainStep
 from nets.architectures import build_architecture
 from nets.resnet import build_resnet
 from tests.small_training import cross_entropy
@@ -173,7 +173,7 @@ def test_the_documentation_s_examples_train_a_step(name):
     scheduler.attach(optimizer, Training(2, 0.01, lambda: batches.take(1), cross_entropy))
     step = TrainStep(model, optimizer, cross_entropy, scheduler)
     scheduler.on_epoch_begin(0)
-    losses, _ = step.run(iter(batches), scheduler.learning_rates(np.full(1, 0.01)))
+    losses, *_ = step.run(iter(batches), scheduler.learning_rates(np.full(1, 0.01)))
     assert np.isfinite(losses).all()
     changed = [v.path for v in model.trainable_variables if v.path in before and (v.numpy() != before[v.path]).any()]
     assert set(changed) == set(before)

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from compressors.distillation import Teacher
 from compressors.graph import prunable_kernels
 from compressors.lottery import removed_after_round
 from compressors.masks import MaskSet
@@ -15,7 +16,8 @@ from compressors.policies import FixedMasks
 from learners.facts import training_summary
 from learners.learner import Learner
 from learners.lottery_ticket.rewinding import KeepRewindPoint, RewindPoint
-from learners.training import TrainingResult, TrainStep, restore_training
+from learners.train_step import TrainStep
+from learners.training import TrainingResult, restore_training
 from utils.errors import InputError
 
 NO_DENSE_MODEL = (
@@ -76,13 +78,22 @@ class LotteryTicketLearner(Learner):
         model = self.dense_model()
         self.say_what_stays_dense(model)
         policy = FixedMasks(MaskSet(prunable_kernels(model)))
-        step = self.train_step(model, policy, self.optimizer())
+        step = self.train_step(model, policy, self.optimizer(), self._teacher(model))
         rounds = range(1, self.config.lottery_ticket.num_rounds + 1)
         for number in rounds:
             if _stage(number) not in self.run_dir.stages():
                 self._train_round(number, step, policy)
         restore_training(self._checkpoint(rounds[-1]), step, policy)
         return self._report(model)
+
+    def _teacher(self, model: keras.Model) -> Teacher | None:
+        """What each round learns from; the dense network as a copy, since the rounds train the network itself."""
+        teacher = self.teacher(model)
+        if teacher is None or teacher.model is not model:
+            return teacher
+        dense = self.new_model()
+        dense.set_weights(model.get_weights())
+        return teacher._replace(model=dense)
 
     def _train_round(self, number: int, step: TrainStep, policy: FixedMasks) -> None:
         """Prunes the network of the round before by magnitude, rewinds what is left and trains it."""
@@ -138,7 +149,7 @@ class LotteryTicketLearner(Learner):
             model,
             {
                 "compressed": {
-                    "accuracy": last["accuracy"],
+                    **self.figures(last),
                     "sparsity": 1 - kept / sum(row["parameters"] for row in layers),
                 },
                 "layers": layers,

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from compressors.distillation import DistillationLossWeights, KnowledgeDistillationPolicy
+from compressors.distillation import DistillationLossWeights, KnowledgeDistillationPolicy, Teacher
 from compressors.lr_schedulers.keras_schedules import KerasSchedule
 from compressors.parameters import Parameters
 from compressors.plan import Plan, make_plan
@@ -22,7 +22,7 @@ from compressors.scheduler import CompressionScheduler
 from export.sizes import model_sizes
 from learners.facts import training_summary
 from learners.learner import Learner
-from learners.network_files import download, load_network, read_model
+from learners.network_files import download, load_network
 from learners.training import TrainingResult
 from nets.architectures import build_architecture
 from utils.errors import InputError
@@ -48,13 +48,18 @@ class ScheduledLearner(Learner):
         options = self.config.distillation
         model = self.new_model()
         check_against(self._schedule(), model)
+        if self.config.net.training.mixed_precision and self._schedule().quantizers:
+            raise InputError(
+                "--enbl_amp must be left out with a schedule that has quantizers: they round values of 32 bits. "
+                "Received: both"
+            )
         if options.teacher:
             if not self.helper.gives_logits:
                 raise InputError(
                     f"--kd_teacher needs a network that gives logits of classes. Received: {self.helper.model_name}, "
                     "which does not"
                 )
-            self._distillation(model, self._teacher(model))
+            self._distillation(model, self._kd_teacher(model))
             if options.start_epoch >= self.num_epochs:
                 raise InputError(
                     f"--kd_start_epoch must be below the number of epochs, {self.num_epochs}. "
@@ -70,6 +75,7 @@ class ScheduledLearner(Learner):
         for warning in self._plan().warnings:
             self.say(f"warning: {warning}")
         dense = self.dense_model()
+        teacher = self.teacher(dense)
         model = self.new_model()
         if self.config.run.warm_start:
             model.set_weights(dense.get_weights())
@@ -77,13 +83,8 @@ class ScheduledLearner(Learner):
         schedule = scheduler.to_yaml()
         if self.workers.is_first:
             write_atomically(self.run_dir.file("schedule.yaml"), lambda path: path.write_text(schedule))
-        training = self._train(scheduler) if scheduler.policies else None
+        training = self._train(scheduler, teacher) if scheduler.policies or teacher else None
         return self._report(dense, scheduler, training)
-
-    def evaluate(self) -> dict[str, float]:
-        """Accuracy and loss on the test set of the model at `--save_path_eval`, which may be thinned or quantized."""
-        path = Path(self.config.run.save_path_eval or self.model_path)
-        return self.test(read_model(path, like=self.new_model()))
 
     def _plan(self) -> Plan:
         schedule = self._schedule()
@@ -108,13 +109,13 @@ class ScheduledLearner(Learner):
         scheduler = CompressionScheduler.from_schedule(model, self._schedule())
         if self.config.distillation.teacher:
             start = self.config.distillation.start_epoch
-            teacher = self._teacher(model)
+            teacher = self._kd_teacher(model)
             share_variables(self.workers, teacher.variables)
             policy = self._distillation(model, teacher)
             scheduler.add_policy(policy, starting_epoch=start, ending_epoch=self.num_epochs)
         return scheduler
 
-    def _teacher(self, student: keras.Model) -> keras.Model:
+    def _kd_teacher(self, student: keras.Model) -> keras.Model:
         """The trained teacher; on other ranks than 0 its weights are still to come."""
         options = self.config.distillation
         teacher = build_architecture(options.teacher, student.output_shape[-1], student.input_shape[1:])
@@ -142,7 +143,7 @@ class ScheduledLearner(Learner):
         kept = self.run_dir.path / "teacher" / "model.keras"
         return kept if kept.is_file() else download(self.model_url(network), kept)
 
-    def _train(self, scheduler: CompressionScheduler) -> TrainingResult:
+    def _train(self, scheduler: CompressionScheduler, teacher: Teacher | None) -> TrainingResult:
         model = scheduler.prepare(self._statistics_batches)
         optimizer = self.optimizer()
         optimizer.build(model.trainable_variables)
@@ -153,12 +154,18 @@ class ScheduledLearner(Learner):
                 self.helper.steps_per_epoch,
                 base_rate,
                 self._statistics_batches,
-                self.helper.loss,
+                self.helper.training_loss,
                 self.config.run.seed,
             ),
         )
         result = self.train_stage(
-            "training", model, scheduler, optimizer, title="training under the schedule", learning_rates=self._rates()
+            "training",
+            model,
+            scheduler,
+            optimizer,
+            title="training under the schedule",
+            learning_rates=self._rates(),
+            teacher=teacher,
         )
         self.run_dir.finish_stage("training", result.seconds)
         return result
@@ -195,13 +202,13 @@ class ScheduledLearner(Learner):
             model,
             {
                 "dense": {
-                    "accuracy": stage["accuracy"],
+                    **self.figures(stage),
                     "source": stage["source"],
                     "parameters": dense.count_params(),
                     "flops": sum(row["flops_dense"] for row in original),
                 },
                 "compressed": {
-                    "accuracy": tested["accuracy"],
+                    **self.figures(tested),
                     "sparsity": sum(row["sparsity"] * row["parameters"] for row in layers) / parameters,
                     "parameters": model.count_params(),
                     "flops": sum(row["flops_dense"] for row in smaller),

@@ -59,7 +59,22 @@ class WeightSparseConfig:
     num_finalists: int = flag(
         3, "best distinct roll-outs that are re-solved progressively", name="ws_nb_finalists", minimum=1
     )
-    evaluation_batches: int = flag(25, "validation batches that score a roll-out", name="ws_nb_iters_feval", minimum=1)
+    reward_metric: str = flag(
+        "",
+        "what scores a roll-out; unset: acc_top1 below 20 classes, else acc_top5",
+        name="ws_reward_metric",
+        choices=("", "acc_top1", "acc_top5"),
+    )
+    gram_memory: float = flag(
+        4.0,
+        "gigabytes of the layers' Gram matrices; wider layers keep a sample of their inputs",
+        above=0,
+        name="ws_gram_memory",
+    )
+    evaluation_batches: int = flag(
+        0, "validation batches that score a roll-out; 0: 25, or as many as have the images of 16 training batches",
+        name="ws_nb_iters_feval", minimum=0,
+    )  # fmt: skip
     schedule_exponent: float = flag(3.0, "exponent of the dynamic schedule", name="ws_prune_ratio_exp", above=0)
     ramp_begin: float = flag(
         0.1, "where pruning begins, as a share of training", name="ws_iter_ratio_beg", minimum=0, below=1

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from learners.training import named_arrays
+from learners.variables import named_arrays
 from learners.weight_sparsification.rollout_eval import RolloutEvaluator
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint

@@ -1,6 +1,7 @@
 """WeightSparseLearner: dense network -> each layer's ratio -> training under masks -> report."""
 
 import functools
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from compressors.distillation import Teacher
 from compressors.graph import prunable_kernels
+from compressors.layer_sizes import check_gram_memory, describe, kept_inputs, network_sizes
 from compressors.masks import MaskSet
 from compressors.path_table import PathTable, read_paths
 from compressors.policies import DynamicPruning, FixedMasks
@@ -18,7 +21,8 @@ from export.plots import plot_ratios, plot_search
 from learners.evaluation import Evaluation
 from learners.facts import training_summary
 from learners.learner import Learner
-from learners.training import TrainingResult, restore_variables
+from learners.training import TrainingResult
+from learners.variables import restore_variables
 from learners.weight_sparsification.allocation import (
     BASELINES,
     FORMULAS,
@@ -42,13 +46,17 @@ from learners.weight_sparsification.rollout_eval import (
     SgdPruner,
 )
 from learners.weight_sparsification.shared_paths import build_paths, shared_grams
-from nets.tasks import ACCURACY
+from nets.tasks import ACCURACY, TOP_1, TOP_5
 from rl_agents.ddpg.agent import DdpgAgent
 from utils.errors import InputError
 from utils.run_dir import Checkpoint
 from utils.workers import from_first
 
 LONGEST_MASK_UPDATE_INTERVAL = 500
+MOST_SCORING_BATCHES = 25
+SCORING_STEPS = 16  # training batches whose images score a roll-out, at most ...
+BATCH_NORM_STEPS = 4  # ... and those whose images its batch norms are estimated from
+MANY_CLASSES = 20  # from so many on a roll-out is scored by acc_top5
 
 
 class WeightSparseLearner(Learner):
@@ -71,8 +79,16 @@ class WeightSparseLearner(Learner):
         return RatioConfig(options.prune_ratio, options.reward_type, self._keeps_ends_dense, MAX_LAYER_RATIO)
 
     @property
+    def reward_metric(self) -> str:
+        """What scores a roll-out: with many classes the five largest outputs, which tell more of a pruned network."""
+        if not self.helper.metrics:
+            return self.helper.metric_name
+        default = TOP_5 if self.helper.num_classes >= MANY_CLASSES else TOP_1
+        return self.config.weight_sparse.reward_metric or default
+
+    @property
     def _keeps_ends_dense(self) -> bool:
-        return keeps_ends_dense(self.layers, self.helper.dataset.train.images.shape[1:])
+        return keeps_ends_dense(self.layers, self.helper.dataset.image_shape)
 
     @property
     def _dense_paths(self) -> tuple[str, ...]:
@@ -89,11 +105,19 @@ class WeightSparseLearner(Learner):
                 f"log(1 + sparsity), and that punishes sparsity where it is negative. Received: multi-obj with "
                 f"{self.helper.metric_name}"
             )
+        asked = options.reward_metric
+        if asked and asked not in self.helper.metrics:
+            raise InputError(
+                f"--ws_reward_metric needs a classification with more than five classes. Received: {asked} with "
+                f"{self.helper.model_name}"
+            )
         if not self.layers:
             raise InputError("the network must have a Conv2D or Dense layer to prune. Received: none")
         uniform(self.layers, options.prune_ratio, self._dense_paths, MAX_LAYER_RATIO)
         if options.prune_ratio_protocol == "optimal":
             RolloutEnv(self.layers, self.ratio_config)
+        if options.train_init == "path" or options.prune_ratio_protocol not in FORMULAS:
+            check_gram_memory((layer.shape for layer in self.layers), options.gram_memory)
         schedule, total = self._schedule(), self.helper.num_iterations
         updates = [step for step in range(total) if schedule.is_update_step(step)]
         if options.train_init == "dense" and (not updates or updates[-1] < schedule.end_step):
@@ -104,6 +128,7 @@ class WeightSparseLearner(Learner):
 
     def run(self) -> dict[str, Any]:
         dense = self.dense_model()
+        teacher = self.teacher(dense)
         self.say_what_stays_dense(dense)
         options = self.config.weight_sparse
         by_formula = options.prune_ratio_protocol in FORMULAS
@@ -111,8 +136,8 @@ class WeightSparseLearner(Learner):
             ratios, start = self.allocation(options.prune_ratio_protocol, dense), None
         else:
             needs_paths = not by_formula or options.regression_solver == "closed-form"
-            ratios, start = self.choose(dense, self.path_table(dense) if needs_paths else None)
-        model, training = self._train(dense, ratios, start)
+            ratios, start = self.choose(dense, self.path_table(dense) if needs_paths else None, teacher)
+        model, training = self._train(dense, ratios, start, teacher)
         return self._report(model, ratios, training)
 
     def path_table(self, dense: keras.Model) -> PathTable:
@@ -122,7 +147,11 @@ class WeightSparseLearner(Learner):
             return PathTable(*from_first(self.workers, lambda: read_paths(path)))
         started = time.perf_counter()
         self.say(f"pruning paths of {len(self.layers)} layers")
-        grams = shared_grams(dense, self.helper.calibration_images(CALIBRATION_IMAGES), self.workers)
+        images = self.helper.calibration_images(CALIBRATION_IMAGES)
+        kept = kept_inputs(network_sizes(dense, images[0]), len(images), self.config.weight_sparse.gram_memory)
+        if sampled := describe(kept):
+            self.say(sampled)
+        grams = shared_grams(dense, images, self.workers, kept)
         table = build_paths(prunable_kernels(dense), grams, self.config.weight_sparse.path_score, self.workers)
         if self.workers.is_first:
             table.save(path)
@@ -135,13 +164,16 @@ class WeightSparseLearner(Learner):
         target = self.config.weight_sparse.prune_ratio
         return allocate(protocol, self.layers, target, self._dense_paths, kernels, table)
 
-    def choose(self, dense: keras.Model, table: PathTable | None) -> tuple[Ratios, Checkpoint]:
+    def choose(
+        self, dense: keras.Model, table: PathTable | None, teacher: Teacher | None = None
+    ) -> tuple[Ratios, Checkpoint]:
         """The allocation of the run, and the pruned network that it gives without further training.
 
-        `table` may be None where neither the protocol nor the solver uses the paths.
+        `table` may be None where neither the protocol nor the solver uses the paths. What is fine-tuned on the way
+        learns from the teacher as the final training does.
         """
         options = self.config.weight_sparse
-        evaluator = self.evaluator(dense, table)
+        evaluator = self.evaluator(dense, table, teacher)
         resolve = self.resolver(dense, evaluator)
         if options.prune_ratio_protocol == "optimal":
             records = self._search(dense, table, evaluator, resolve)
@@ -170,7 +202,7 @@ class WeightSparseLearner(Learner):
         if "finalists" not in self.run_dir.stages():
             figures = [checkpoint.meta for checkpoint in judged]
             self.run_dir.finish_stage("finalists", sum(f["seconds"] for f in figures), {"finalists": figures})
-            accuracy = f"validation {self.helper.metric_name} {best.meta['accuracy']:.4f}"
+            accuracy = f"validation {self.reward_metric} {best.meta['accuracy']:.4f}"
             self.say(f"chosen: {best.meta['source']}, {accuracy} before training")
         return best.meta["ratios"], best
 
@@ -214,37 +246,51 @@ class WeightSparseLearner(Learner):
             self.run_dir.finish_stage("search", seconds, {"rollouts": len(records)})
         return records
 
-    def evaluator(self, dense: keras.Model, table: PathTable | None) -> RolloutEvaluator:
+    def evaluator(
+        self, dense: keras.Model, table: PathTable | None, teacher: Teacher | None = None
+    ) -> RolloutEvaluator:
         """What scores roll-outs and finalists, on a model of its own; each worker has another one to score."""
         options, alone = self.config.weight_sparse, self.helper.alone()
         model = self.new_model()
         model.set_weights(dense.get_weights())
         images = self.helper.calibration_images(CALIBRATION_IMAGES)
         if options.regression_solver == "closed-form":
-            prune = PathPruner(model, dense, table, images[:BATCH_NORM_IMAGES])
+            few = min(BATCH_NORM_IMAGES, BATCH_NORM_STEPS * self.config.net.data.batch_size)
+            prune = PathPruner(model, dense, table, images[:few])
         else:
-            prune = SgdPruner(model, dense, images, options.regression_iterations, options.regression_learning_rate)
-        batches = alone.validation_batches().take(options.evaluation_batches)
+            iterations, rate = options.regression_iterations, options.regression_learning_rate
+            prune = SgdPruner(model, dense, images, iterations, rate, options.gram_memory)
+        batches = alone.validation_batches().take(self._scoring_batches)
         tuner = FineTuner(
             model,
             alone.training_batches,
-            self.helper.loss,
+            self.helper.training_loss,
             options.fine_tuning_learning_rate,
             self.config.net.training.weight_decay,
             self.helper.quality,
+            teacher,
         )
-        validation = Evaluation(model, batches, self.helper.loss, in_memory=True, quality=self.helper.quality)
+        quality = self.helper.metrics.get(self.reward_metric, self.helper.quality)
+        validation = Evaluation(model, batches, self.helper.loss, in_memory=True, quality=quality)
         return RolloutEvaluator(model, prune, validation, tuner)
+
+    @property
+    def _scoring_batches(self) -> int:
+        """Where training batches are small, so that a step is cheap, a roll-out is to cost no more steps."""
+        data = self.config.net.data
+        affordable = math.ceil(SCORING_STEPS * data.batch_size / data.evaluation_batch_size)
+        return self.config.weight_sparse.evaluation_batches or min(MOST_SCORING_BATCHES, affordable)
 
     def resolver(self, dense: keras.Model, evaluator: RolloutEvaluator) -> Pruner:
         """How a finalist's weights are found: as in its roll-out, or progressively where that is better."""
-        if self.config.weight_sparse.regression_solver == "sgd":
+        options = self.config.weight_sparse
+        if options.regression_solver == "sgd":
             return evaluator.prune
         images = self.helper.calibration_images(CALIBRATION_IMAGES)
-        return ProgressivePruner(evaluator, dense, images, self.config.weight_sparse.path_score)
+        return ProgressivePruner(evaluator, dense, images, options.path_score, options.gram_memory)
 
     def _train(
-        self, dense: keras.Model, ratios: Ratios, start: Checkpoint | None
+        self, dense: keras.Model, ratios: Ratios, start: Checkpoint | None, teacher: Teacher | None
     ) -> tuple[keras.Model, TrainingResult]:
         """The final training, under the dynamic schedule or from the pruned candidate."""
         options = self.config.weight_sparse
@@ -259,7 +305,7 @@ class WeightSparseLearner(Learner):
             policy = FixedMasks(masks)
         else:
             policy = DynamicPruning(masks, self._schedule(), ratios, optimizer, self.helper.num_iterations)
-        result = self.train_stage("training", model, policy, optimizer, title="final training")
+        result = self.train_stage("training", model, policy, optimizer, title="final training", teacher=teacher)
         self.run_dir.finish_stage("training", result.seconds)
         return model, result
 
@@ -285,7 +331,7 @@ class WeightSparseLearner(Learner):
         return self.report(
             model,
             {
-                "compressed": {"accuracy": tested["accuracy"], "sparsity": sparsity},
+                "compressed": {**self.figures(tested), "sparsity": sparsity},
                 "layers": layers,
                 "search": self._search_summary(training.step_seconds),
                 "training": training_summary(training),
@@ -300,6 +346,7 @@ class WeightSparseLearner(Learner):
         finalists = stages.get("finalists", {}).get("finalists", [])
         return {
             "protocol": self.config.weight_sparse.prune_ratio_protocol,
+            "reward_metric": self.reward_metric,
             "rollouts": rollouts,
             "seconds": seconds,
             "seconds_per_rollout": stages["search"]["seconds"] / rollouts if rollouts else None,

@@ -10,14 +10,16 @@ import numpy as np
 import tensorflow as tf
 
 from compressors.batch_norm import reestimate
+from compressors.distillation import Teacher
 from compressors.graph import prunable_kernels
+from compressors.layer_sizes import GRAM_MEMORY, network_sizes, solvable
 from compressors.masks import MaskSet
 from compressors.path_table import PathTable
 from compressors.policies import FixedMasks
 from compressors.progressive import Targets, dense_targets, resolve_by_adam, resolve_progressively
 from compressors.ratios import Ratios, removed_counts
 from learners.evaluation import Evaluation, Loss, Quality
-from learners.training import TrainStep
+from learners.train_step import TrainStep
 from learners.weight_sparsification.ratio_search import Score
 from nets.learning_rates import warm_up_cosine
 from nets.tasks import is_largest_right
@@ -74,14 +76,23 @@ class SgdPruner:
     """`ws_rg_solver=sgd`: the smallest weights go, then Adam fits each layer in turn to the dense one's output."""
 
     def __init__(
-        self, model: keras.Model, dense: keras.Model, images: np.ndarray, iterations: int, learning_rate: float
+        self,
+        model: keras.Model,
+        dense: keras.Model,
+        images: np.ndarray,
+        iterations: int,
+        learning_rate: float,
+        memory: float = GRAM_MEMORY,
     ):
-        self._model, self._dense, self._images = model, dense, images
+        self._model, self._dense = model, dense
+        self._images, self._positions = _solvable(dense, images, memory)
         self._iterations, self._learning_rate = iterations, learning_rate
 
     def __call__(self, ratios: Ratios) -> None:
         self._model.set_weights(self._dense.get_weights())
-        resolve_by_adam(self._dense, ratios, self._images, self._iterations, self._learning_rate).assign_to(self._model)
+        options = {"num_iterations": self._iterations, "learning_rate": self._learning_rate}
+        solved = resolve_by_adam(self._dense, ratios, self._images, **options, max_positions=self._positions)
+        solved.assign_to(self._model)
 
 
 class FineTuner:
@@ -99,11 +110,13 @@ class FineTuner:
         rate: float,
         weight_decay: float,
         quality: Quality = is_largest_right,
+        teacher: Teacher | None = None,
     ):
         self._masks = MaskSet(prunable_kernels(model))
         self._batches, self._rate = batches, rate
         policy = FixedMasks(self._masks)
-        self._step = TrainStep(model, keras.optimizers.Adam(rate), loss, policy, weight_decay, quality)
+        optimizer = keras.optimizers.Adam(rate)
+        self._step = TrainStep(model, optimizer, loss, policy, weight_decay, quality, teacher=teacher)
 
     def run(self, iterations: int) -> None:
         """Trains for `iterations` steps."""
@@ -154,21 +167,37 @@ class ProgressivePruner:
         dense: the dense network.
         images: what the layers are fitted to, [B, ...].
         score: as in `build_path`.
+        memory: GB, see `solvable`; fewer of the images are used where all need more.
     """
 
-    def __init__(self, evaluator: RolloutEvaluator, dense: keras.Model, images: np.ndarray, score: str = "input_norm"):
-        self._evaluator, self._dense, self._images, self._score = evaluator, dense, images, score
+    def __init__(
+        self,
+        evaluator: RolloutEvaluator,
+        dense: keras.Model,
+        images: np.ndarray,
+        score: str = "input_norm",
+        memory: float = GRAM_MEMORY,
+    ):
+        self._evaluator, self._dense, self._score = evaluator, dense, score
+        self._images, self._positions = _solvable(dense, images, memory)
 
     @functools.cached_property
     def _targets(self) -> Targets:
-        return dense_targets(self._dense, self._images)
+        return dense_targets(self._dense, self._images, self._positions)
 
     def __call__(self, ratios: Ratios) -> None:
         evaluator = self._evaluator
         # First what needs most memory: TensorFlow keeps what it took, and has it for what follows.
-        solved = resolve_progressively(self._dense, ratios, self._images, score=self._score, targets=self._targets)
+        options = {"score": self._score, "max_positions": self._positions, "targets": self._targets}
+        solved = resolve_progressively(self._dense, ratios, self._images, **options)
         evaluator.prune(ratios)
         plain, weights = evaluator.measure(), evaluator.model.get_weights()
         solved.assign_to(evaluator.model)
         if evaluator.measure().likelihood < plain.likelihood:
             evaluator.model.set_weights(weights)
+
+
+def _solvable(dense: keras.Model, images: np.ndarray, memory: float) -> tuple[np.ndarray, int]:
+    """As many of the images as solving front to back has memory for, and as many positions of each."""
+    count, positions = solvable(network_sizes(dense, images[0]), len(images), memory)
+    return images[:count], positions

@@ -188,6 +188,13 @@ def test_sparsity_has_a_panel_only_where_something_was_pruned(figures):
     assert names == [["accuracy", "loss", "sparsity", "learning rate"], ["accuracy", "loss", "learning rate"]]
 
 
+def test_the_loss_against_a_teacher_has_a_panel_of_its_own(figures):
+    history = [row | {"distillation_loss": 0.1 * row["loss"]} for row in training_history(3)]
+    plots.plot_training(history, "", TITLE)
+    panel = next(axes for axes in figures[0].axes if axes.get_ylabel() == "distillation loss")
+    np.testing.assert_allclose(panel.lines[0].get_ydata(), [0.2, 0.1, 0.2 / 3])
+
+
 @given(st.lists(st.floats(0, 1), max_size=15))
 def test_spread_labels_are_apart_in_order_and_in_range(positions):
     moved = plots.spread(positions, 0.05, 0.0, 1.0)

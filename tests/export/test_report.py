@@ -188,6 +188,12 @@ def test_the_table_of_a_dense_run_speaks_of_no_pruning():
         assert word not in text
 
 
+def test_a_teacher_is_named_with_weight_and_temperature():
+    learned = {"teacher": "resnet_56", "loss_weight": 4.0, "temperature": 2.5}
+    assert "Teacher: resnet_56, weight 4, temperature 2.5." in format_table({**PRUNED, "distillation": learned})
+    assert "Teacher" not in format_table(PRUNED)
+
+
 def test_a_protocol_without_roll_outs_is_named_with_its_cost():
     search = {**PRUNED["search"], "protocol": "dp", "rollouts": 0, "best_reward": None, "seconds_per_rollout": None}
     assert "Ratios: dp, in 1 min 03 s (the time of 634 dense training steps)." in format_table(
@@ -306,3 +312,15 @@ def test_a_quality_that_is_no_accuracy_is_shown_by_its_name_as_a_plain_number():
     assert "test minus normalised error -0.0831 before and -0.1000 after (-0.0169);" in sentence
     assert "test minus normalised error -0.0831, 1,100 kB" in summary_sentence({**report, "compressed": None})
     assert "accuracy" not in text + sentence
+
+
+def test_the_share_among_the_five_largest_stands_beside_the_accuracy():
+    report = copy.deepcopy(PRUNED)
+    report["dense"] |= {"acc_top1": 0.9312, "acc_top5": 0.9951}
+    report["compressed"] |= {"acc_top1": 0.9265, "acc_top5": 0.9901}
+    report["search"]["reward_metric"] = "acc_top5"
+    table = format_table(report)
+    (row,) = (line.split() for line in table.splitlines() if "acc_top5  " in line)
+    assert row[-4:] == ["99.51%", "99.01%", "-0.50", "points"]
+    assert "best reward (acc_top5) 0.8987" in table
+    assert "acc_top5" not in format_table(PRUNED)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.images import ImageArrays
+from datasets.images import ImageArrays, ImageDataset
 from learners import agreement
 from learners.agreement import check_agreement, code_digest
 from tests.fake_workers import run_in_threads
@@ -24,7 +24,9 @@ def helper(num_train=6, shift=0):
         name: ImageArrays(np.zeros((count, 2, 2, 1), np.uint8), (np.arange(count) + shift).astype(np.int32))
         for name, count in (("train", num_train), ("validation", 3), ("test", 2))
     }
-    return types.SimpleNamespace(dataset=types.SimpleNamespace(name="small", **splits))
+    mean, std = np.zeros(1, np.float32), np.ones(1, np.float32)
+    dataset = ImageDataset("small", "small", 8, **splits, mean=mean, std=std, crop_padding=0, flip=False)
+    return types.SimpleNamespace(dataset=dataset)
 
 
 def told(of):

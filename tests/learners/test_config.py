@@ -1,6 +1,6 @@
 import pytest
 
-from learners.config import RunConfig, RunOptions
+from learners.config import RunConfig, RunOptions, TeacherConfig
 from learners.scheduled.config import DistillationConfig, ScheduleConfig
 from learners.weight_sparsification.config import WeightSparseConfig
 from utils.errors import InputError
@@ -31,6 +31,20 @@ SPARSE, SCHEDULED = RunOptions(learner="weight-sparse"), RunOptions(learner="sch
             "Received: both",
         ),
         (RunConfig(SCHEDULED, distillation=DistillationConfig(resume="b")), "need --kd_teacher. Received: none"),
+        (
+            RunConfig(teacher=TeacherConfig(enabled=True)),
+            "--enbl_dst needs --learner weight-sparse, scheduled or lottery-ticket: the dense network is the teacher",
+        ),
+        (RunConfig(SPARSE, teacher=TeacherConfig(path="t.keras")), "--save_path_dst needs --enbl_dst"),
+        (RunConfig(SPARSE, teacher=TeacherConfig(resnet_size=56)), "--dst_resnet_size needs --enbl_dst. Received: 56"),
+        (
+            RunConfig(
+                SCHEDULED,
+                teacher=TeacherConfig(enabled=True),
+                distillation=DistillationConfig(teacher="resnet_56", pretrained=True),
+            ),
+            "--enbl_dst and --kd_teacher each bring a teacher: one of them must go",
+        ),
     ],
 )
 def test_flags_of_different_groups_that_do_not_fit_are_refused(config, message):
@@ -44,6 +58,7 @@ def test_flags_of_different_groups_that_do_not_fit_are_refused(config, message):
     [
         RunConfig(),
         RunConfig(SPARSE),
+        RunConfig(SPARSE, teacher=TeacherConfig(enabled=True, path="t.keras", resnet_size=56)),
         RunConfig(
             RunOptions(learner="weight-sparse", warm_start=False), weight_sparse=WeightSparseConfig(train_init="dense")
         ),

@@ -257,3 +257,32 @@ def test_a_server_that_does_not_answer_is_named(tmp_path, served):
         InputError, match=r"--model_http_url http://127\.0\.0\.1:1/m\.keras cannot be fetched: .*refused"
     ):
         learner(tmp_path / "run", model_http_url="http://127.0.0.1:1/m.keras").dense_model()
+
+
+def test_a_model_with_other_layers_is_evaluated_as_it_is(tmp_path):
+    images = keras.Input((6, 6, 3), name="images")
+    flat = keras.layers.Flatten(name="flatten")(images)
+    other = keras.Model(images, keras.layers.Dense(3, name="fc")(flat))
+    other.layers[-1].bias.assign([0.0, 0.0, 100.0])  # always says 2
+    other.save(tmp_path / "other.keras")
+    here = learner(tmp_path / "other", save_path_eval=str(tmp_path / "other.keras"))
+    assert here.evaluate()["accuracy"] == 2 / 7  # of the labels 0 1 2 0 1 2 0
+
+
+def test_a_model_for_other_images_or_classes_is_not_evaluated(tmp_path):
+    for shape, units in (((6, 8, 3), 3), ((6, 6, 3), 4)):
+        images = keras.Input(shape, name="images")
+        flat = keras.layers.Flatten(name="flatten")(images)
+        path = tmp_path / "other.keras"
+        keras.Model(images, keras.layers.Dense(units, name="fc")(flat)).save(path)
+        here = learner(tmp_path / f"run{units}", save_path_eval=str(path))
+        with pytest.raises(InputError, match=r"of this network and data. Received: .* in .*other.keras"):
+            here.evaluate()
+
+
+def test_a_model_for_images_of_any_size_is_evaluated(tmp_path):
+    images = keras.Input((None, None, 3), name="images")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(images)
+    keras.Model(images, keras.layers.Dense(3, name="fc")(x)).save(tmp_path / "any.keras")
+    here = learner(tmp_path / "run", save_path_eval=str(tmp_path / "any.keras"))
+    assert 0 <= here.evaluate()["accuracy"] <= 1

@@ -7,7 +7,9 @@ from compressors.masks import MaskSet
 from compressors.policies import DynamicPruning, Policy
 from compressors.schedules import PolynomialSchedule
 from learners.evaluation import Evaluation
-from learners.training import Monitor, TrainStep, named_arrays, restore_variables, train
+from learners.train_step import TrainStep
+from learners.training import Monitor, train
+from learners.variables import named_arrays, restore_variables
 from nets.layers import FusedBatchNormalization
 from utils.errors import InputError, RunError
 from utils.run_dir import read_checkpoint
@@ -63,7 +65,7 @@ def test_momentum_and_weight_decay_follow_the_formula():
     model.layers[1].kernel.assign([[1.0], [-2.0]])
     data = tf.data.Dataset.from_tensors((tf.constant([[3.0, 1.0]]), tf.constant([0]))).repeat()
     step = TrainStep(model, keras.optimizers.SGD(0.0, momentum=0.5), lambda y, z: tf.reduce_sum(z), Policy(), 0.1)
-    losses, _ = step.run(iter(data), np.array([0.1, 0.2]))
+    losses, *_ = step.run(iter(data), np.array([0.1, 0.2]))
     # gradient = [3, 1] + 0.1 w; velocity = 0.5 velocity - rate * gradient; w += velocity
     w, velocity, expected = np.array([1.0, -2.0]), np.zeros(2), []
     for rate in (0.1, 0.2):

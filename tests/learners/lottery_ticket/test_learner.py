@@ -12,7 +12,9 @@ from learners import learner as learners
 from learners.full_precision import FullPrecisionLearner
 from learners.lottery_ticket.learner import LotteryTicketLearner
 from learners.network_files import load_network
-from learners.training import Monitor, TrainStep, named_arrays, train
+from learners.train_step import TrainStep
+from learners.training import Monitor, train
+from learners.variables import named_arrays
 from tests.small_helper import NUM_EPOCHS, STEPS_PER_EPOCH, SmallHelper, lottery_config
 from utils.errors import InputError, RunError
 from utils.run_dir import RunDir, read_checkpoint

@@ -4,7 +4,7 @@ import pytest
 
 from compressors.masks import MaskSet
 from learners.lottery_ticket.rewinding import KeepRewindPoint, RewindPoint
-from learners.training import named_arrays
+from learners.variables import named_arrays
 from utils.errors import RunError
 
 

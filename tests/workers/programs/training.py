@@ -15,7 +15,9 @@ from compressors.schedules import PolynomialSchedule
 from datasets.digits32_cache import load_digits32
 from datasets.pipeline import evaluation_batches, training_batches
 from learners.evaluation import Evaluation
-from learners.training import Monitor, TrainStep, named_arrays, train
+from learners.train_step import TrainStep
+from learners.training import Monitor, train
+from learners.variables import named_arrays
 from nets.lenet import build_lenet
 from nets.resnet import build_resnet
 from utils.errors import RunError
