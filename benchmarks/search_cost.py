@@ -41,7 +41,9 @@ def main() -> None:
     from learners.train_step import TrainStep
 
     run_dir = ROOT / "runs" / "benchmarks" / f"search_cost_{options.net}"
-    shutil.rmtree(run_dir, ignore_errors=True)
+    classical_dir = run_dir.with_name(f"{run_dir.name}_classical")
+    for directory in (run_dir, classical_dir):
+        shutil.rmtree(directory, ignore_errors=True)
     if options.net == "resnet_20":
         words = ["nets/resnet_at_cifar10_run.py", "--data_disk", "embedded", "--save_path", str(dense_network(seed=0))]
     else:
@@ -49,7 +51,7 @@ def main() -> None:
         words = ["nets/mobilenet_at_ilsvrc12_run.py", "--mobilenet_version", "2", "--data_disk", "embedded"]
         words += ["--image_size", str(options.image_size), "--batch_size", "32", "--save_path", str(dense)]
         if not dense.exists():
-            learner_of([*words, "--nb_epochs_rat", str(options.epochs / 4)], run_dir / "dense").dense_model()
+            learner_of([*words, "--nb_epochs_rat", str(options.epochs / 4)], RUNS / dense.stem).dense_model()
     words += ["--ws_prune_ratio", str(options.ratio), "--ws_nb_rlouts", str(options.rollouts)]
     learner = learner_of(words, run_dir)
 
@@ -82,7 +84,7 @@ def main() -> None:
     classical_seconds = None
     if not options.no_classical:
         flags = ["--ws_rg_solver", "sgd", "--ws_rlout_ft", "every"]
-        classical = learner_of([*words, *flags], run_dir / "classical")
+        classical = learner_of([*words, *flags], classical_dir)
         evaluator = classical.evaluator(dense, table)
         ratios = classical.allocation("uniform", dense, table)
         evaluator.score(ratios, 1)  # compiles
