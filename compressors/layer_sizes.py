@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from compressors.graph import infer, is_prunable, run_graph
-from compressors.regression import MAX_POSITIONS, as_matrix, output_map, sampling_step
+from compressors.input_patches import MAX_POSITIONS, as_matrix, output_map, sampling_step
 from compressors.second_moments import KeptInputs
 from utils.errors import InputError
 

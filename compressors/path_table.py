@@ -11,9 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from compressors.input_patches import as_matrix
 from compressors.pruning_path import DENSITIES, PruningPath, build_path, inverse_permutation
 from compressors.ratios import LayerSpec, Ratios, removed_counts
-from compressors.regression import as_matrix, conjugate_gradients
+from compressors.regression import conjugate_gradients
 from compressors.second_moments import InputSample, Moment, as_tensors, damped, product
 from utils.errors import InputError
 from utils.run_dir import write_atomically

@@ -12,18 +12,11 @@ import tensorflow as tf
 
 from compressors.batch_norm import Statistics, mean_statistics, normalise, normalise_by_batch
 from compressors.graph import infer, is_prunable, prunable_kernels, run_graph
+from compressors.input_patches import MAX_POSITIONS, as_matrix, input_patches, is_pointwise, linear_outputs
 from compressors.masks import topk_mask
 from compressors.pruning_path import DENSITIES, Problem, input_scores, walk
 from compressors.ratios import LayerSpec, Ratios, num_removed, removed_counts
-from compressors.regression import (
-    CHUNK,
-    MAX_POSITIONS,
-    as_matrix,
-    input_patches,
-    is_pointwise,
-    linear_outputs,
-    regress_by_adam,
-)
+from compressors.regression import CHUNK, regress_by_adam
 from compressors.second_moments import as_tensors, shrunk
 
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from compressors.input_patches import as_matrix
 from compressors.masks import lowest_mask
 from compressors.ratios import num_removed
-from compressors.regression import as_matrix, conjugate_gradients
+from compressors.regression import conjugate_gradients
 from compressors.second_moments import (
     InputSample,
     Moment,

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from compressors.input_patches import as_matrix
 from compressors.path_table import PathTable
 from compressors.pruning_path import DENSITIES, build_path
-from compressors.regression import as_matrix, collect_grams, collect_parts
+from compressors.regression import collect_grams, collect_parts
 from compressors.second_moments import InputSample, KeptInputs, Moment
 from utils.workers import Workers
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from compressors.graph import prunable_layers
+from compressors.input_patches import input_patches
 from compressors.layer_sizes import (
     LayerSizes,
     NetworkSizes,
@@ -15,7 +16,6 @@ from compressors.layer_sizes import (
     network_sizes,
     solvable,
 )
-from compressors.regression import input_patches
 from utils.errors import InputError
 
 layers = keras.layers

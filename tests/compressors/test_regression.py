@@ -3,16 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from compressors.input_patches import as_matrix, input_patches, linear_outputs
 from compressors.layer_sizes import network_sizes
-from compressors.regression import (
-    as_matrix,
-    collect_grams,
-    input_patches,
-    linear_outputs,
-    masked_least_squares,
-    regress_by_adam,
-    relative_error,
-)
+from compressors.regression import collect_grams, masked_least_squares, regress_by_adam, relative_error
 from compressors.second_moments import DAMPING, KeptInputs, as_tensors, product
 from utils.errors import InputError
 
