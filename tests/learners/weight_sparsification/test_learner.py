@@ -1,6 +1,9 @@
 """What the weight-sparse learner decides from flags and network alone."""
 
+import dataclasses
+
 import pytest
+import tensorflow as tf
 
 from learners.config import RunConfig, RunOptions
 from learners.weight_sparsification.config import WeightSparseConfig
@@ -65,3 +68,30 @@ def test_a_roll_out_is_scored_by_the_metric(tmp_path):
     scored = learner(tmp_path, Always, reward_metric="acc_top1", regression_solver="sgd", regression_iterations=0)
     evaluator = scored.evaluator(scored.new_model(), table=None)
     assert evaluator.score({layer.path: 0.5 for layer in scored.layers}).accuracy == 0.25
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "asked", "batches"),
+    [
+        (128, 0, 21),
+        (256, 0, 25),
+        (32, 0, 6),
+        (32, 40, 40),
+    ],  # of 100 images: those of 16 training batches, at most 2,500
+)
+def test_a_roll_out_is_scored_on_no_more_images_than_sixteen_training_batches_have(
+    tmp_path, monkeypatch, batch_size, asked, batches
+):
+    taken = []
+
+    class Batches:
+        def take(self, count):
+            taken.append(count)
+            return tf.data.Dataset.from_tensors((tf.zeros([1, 6, 6, 3]), tf.zeros([1], tf.int32)))
+
+    scored = learner(tmp_path, SmallHelper, regression_solver="sgd", evaluation_batches=asked)
+    net = dataclasses.replace(scored.config.net, data=DataConfig(batch_size=batch_size))
+    scored.config = dataclasses.replace(scored.config, net=net)
+    monkeypatch.setattr(SmallHelper, "validation_batches", lambda self: Batches())
+    scored.evaluator(scored.new_model(), table=None)
+    assert taken == [batches]
