@@ -77,7 +77,7 @@ def test_a_roll_out_is_scored_by_the_metric(tmp_path):
         (256, 0, 25),
         (32, 0, 6),
         (32, 40, 40),
-    ],  # of 100 images: those of 16 training batches, at most 2,500
+    ],  # of 100 images each
 )
 def test_a_roll_out_is_scored_on_no_more_images_than_sixteen_training_batches_have(
     tmp_path, monkeypatch, batch_size, asked, batches
