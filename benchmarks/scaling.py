@@ -181,7 +181,7 @@ def searching(workers) -> Callable[[], object]:
             evaluator.score,
             records,
             len(records.records) + count,
-            resolved_likelihood=lambda ratios: 0.0,
+            best_given=list,
             quiet=True,
             workers=workers,
         )

@@ -19,6 +19,10 @@ from compressors.ratios import LayerSpec, Ratios, num_removed, removed_counts
 from compressors.regression import CHUNK, regress_by_adam
 from compressors.second_moments import as_tensors, shrunk
 
+# Weights of a layer; a larger one skips every second level on its way. MobileNetV2 at 90%: two thirds of the time, the
+# layers' mean error within 0.4%. On ResNet-20, where it was tried on all layers, which are smaller, it rose by 3 to 5%.
+_LARGE = 2**17
+
 
 class PrunedNetwork(NamedTuple):
     """What front-to-back pruning changes of a network.
@@ -191,8 +195,8 @@ def _checked(model: keras.Model, ratios: Ratios) -> list[LayerSpec]:
 
 def _removed_on_the_way(ratio: float, size: int) -> list[int]:
     """The numbers removed at the levels of the path that are denser than 1 - ratio, and at the ratio itself."""
-    target = num_removed(ratio, size)
-    counts = [num_removed(1 - density, size) for density in DENSITIES]
+    target, levels = num_removed(ratio, size), DENSITIES[:: 2 if size > _LARGE else 1]
+    counts = [num_removed(1 - density, size) for density in levels]
     return [count for count in counts if count < target] + [target]
 
 

@@ -1,22 +1,68 @@
-"""The last round of the search: the best candidates are re-solved progressively, fine-tuned and compared."""
+"""The last round of the search: the best candidates are solved again front to back, fine-tuned and compared."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from learners.variables import named_arrays
-from learners.weight_sparsification.rollout_eval import RolloutEvaluator
+from compressors.ratios import Ratios
+from learners.variables import named_arrays, restore_variables
+from learners.weight_sparsification.ratio_search import Record
+from learners.weight_sparsification.rollout_eval import Measure, RolloutEvaluator
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
 from utils.workers import ALONE, Workers, from_first
 
 
+class ResolvedNetworks:
+    """Candidates' networks as `resolve` leaves them, not fine-tuned; each is solved once.
+
+    Args:
+        evaluator: its model is where `resolve` sets a candidate's weights.
+        resolve: leaves the model pruned to given ratios, and measures it.
+        directory: where they are kept for a later start; None: in memory alone.
+        workers: solve as many at a time.
+    """
+
+    def __init__(
+        self,
+        evaluator: RolloutEvaluator,
+        resolve: Callable[[Ratios], Measure],
+        directory: Path | None = None,
+        *,
+        quiet: bool = False,
+        workers: Workers = ALONE,
+    ):
+        self._evaluator, self._resolve, self._directory = evaluator, resolve, directory
+        self._quiet, self._workers = quiet, workers
+        self._known: dict[int, Checkpoint] = {}
+
+    def __call__(self, candidates: Sequence[Record]) -> list[Checkpoint]:
+        """One checkpoint a candidate: the variables by path; meta `accuracy`, `likelihood`, `seconds`."""
+        missing = [candidate for candidate in candidates if candidate["index"] not in self._known]
+        files = [self._directory and self._directory / f"resolved_{record['index']}.npz" for record in missing]
+        known = _read(files, self._workers)
+        show = {"title": "solving front to back", "figure": "likelihood", "quiet": self._quiet}
+        found = _complete(known, missing, self._solve, files, self._workers, **show)
+        self._known |= {record["index"]: checkpoint for record, checkpoint in zip(missing, found, strict=True)}
+        return [self._known[candidate["index"]] for candidate in candidates]
+
+    def best(self, records: Sequence[Record], count: int) -> list[Record]:
+        """The `count` records of highest reward, of equal ones the last; the likeliest once re-solved comes first."""
+        best = sorted(records, key=lambda record: (record["reward"], record["index"]), reverse=True)[:count]
+        likelihoods = {r["index"]: network.meta["likelihood"] for r, network in zip(best, self(best), strict=True)}
+        return sorted(best, key=lambda record: likelihoods[record["index"]], reverse=True)
+
+    def _solve(self, candidate: Record) -> Checkpoint:
+        started = time.perf_counter()
+        meta = self._resolve(candidate["ratios"])._asdict() | {"seconds": time.perf_counter() - started}
+        return Checkpoint(named_arrays(self._evaluator.model.variables), meta)
+
+
 def judge_finalists(
-    candidates: Sequence[Mapping[str, Any]],
+    candidates: Sequence[Record],
     evaluator: RolloutEvaluator,
-    resolve: Callable[[Mapping[str, float]], None],
-    reward: Callable[[float, Mapping[str, float]], float],
+    resolved: ResolvedNetworks,
+    reward: Callable[[float, dict[str, float]], float],
     fine_tuning_iterations: int,
     directory: Path | None = None,
     *,
@@ -29,48 +75,77 @@ def judge_finalists(
 
     Args:
         candidates: records of roll-outs: `index`, `source`, `ratios`.
-        resolve: sets the candidate's weights on the evaluator's model.
+        resolved: of the same evaluator.
         fine_tuning_iterations: of each candidate.
         directory: where each candidate's checkpoint is kept; None: nowhere.
 
     Returns:
         One checkpoint a candidate: the variables by path; meta `index`, `source`, `ratios`, `accuracy`,
-        `accuracy_after`, `reward`, `merit`, `seconds`. The merit is the reward with the likelihood in place of the
-        accuracy; the choice goes by it, because it depends less on chance (docs/architecture.md, section 7).
+        `accuracy_after`, `reward`, `merit`, `seconds` (of fine-tuning and measuring). The merit is the reward with the
+        likelihood in place of the accuracy; the choice goes by it, because it depends less on chance
+        (docs/architecture.md, section 7).
     """
     files = [directory and directory / f"finalist_{place}.npz" for place in range(len(candidates))]
-    results = from_first(workers, lambda: [file and read_checkpoint(file) for file in files])
+    known = _read(files, workers)
+    missing = [candidate for candidate, checkpoint in zip(candidates, known, strict=True) if checkpoint is None]
+    networks = {record["index"]: network for record, network in zip(missing, resolved(missing), strict=True)}
+
+    def judge(candidate: Record) -> Checkpoint:
+        started = time.perf_counter()
+        network = networks[candidate["index"]]
+        restore_variables(evaluator.model.variables, network.arrays, f"the network of roll-out {candidate['index']}")
+        accuracy, likelihood, after = network.meta["accuracy"], network.meta["likelihood"], None
+        if fine_tuning_iterations:
+            evaluator.fine_tune(fine_tuning_iterations)
+            after, likelihood = evaluator.measure()
+        meta = {
+            "index": candidate["index"],
+            "source": candidate["source"],
+            "ratios": dict(candidate["ratios"]),
+            "accuracy": accuracy,
+            "accuracy_after": after,
+            "reward": reward(accuracy if after is None else after, candidate["ratios"]),
+            "merit": reward(likelihood, candidate["ratios"]),
+            "seconds": time.perf_counter() - started,
+        }
+        return Checkpoint(named_arrays(evaluator.model.variables), meta)
+
+    return _complete(known, candidates, judge, files, workers, title="finalists", figure="reward", quiet=quiet)
+
+
+def _read(files: Sequence[Path | None], workers: Workers) -> list[Checkpoint | None]:
+    """What an earlier start left in the files."""
+    return from_first(workers, lambda: [file and read_checkpoint(file) for file in files])
+
+
+def _complete(
+    known: Sequence[Checkpoint | None],
+    candidates: Sequence[Record],
+    compute: Callable[[Record], Checkpoint],
+    files: Sequence[Path | None],
+    workers: Workers,
+    *,
+    title: str,
+    figure: str,
+    quiet: bool,
+) -> list[Checkpoint]:
+    """`known`, and for the candidates that have None there what `compute` gives: of as many at a time as workers.
+
+    `figure` is what of a checkpoint's meta is shown.
+    """
+    results = list(known)
     missing = [place for place, result in enumerate(results) if result is None]
-    with Progress("finalists", len(candidates), unit="finalist", quiet=quiet) as bar:
+    if not missing:
+        return results
+    with Progress(title, len(results), "network", initial=len(results) - len(missing), quiet=quiet) as bar:
         for first in range(0, len(missing), workers.size):
             places, mine = missing[first : first + workers.size], None
             if workers.rank < len(places):
-                candidate = candidates[places[workers.rank]]
-                mine = _judge(candidate, evaluator, resolve, reward, fine_tuning_iterations)
+                mine = compute(candidates[places[workers.rank]])
             for rank, place in enumerate(places):
                 results[place] = workers.broadcast(mine, root=rank)
-                if directory is not None and workers.is_first:
+                if files[place] is not None and workers.is_first:
                     write_checkpoint(files[place], results[place])
-                bar.update(len(candidates) - len(missing) + first + rank + 1, reward=results[place].meta["reward"])
+                done = len(results) - len(missing) + first + rank + 1
+                bar.update(done, **{figure: results[place].meta[figure]})
     return results
-
-
-def _judge(candidate, evaluator, resolve, reward, fine_tuning_iterations) -> Checkpoint:
-    started = time.perf_counter()
-    resolve(candidate["ratios"])
-    resolved, after = evaluator.measure(), None
-    if fine_tuning_iterations:
-        evaluator.fine_tune(fine_tuning_iterations)
-        after = evaluator.measure()
-    final = after or resolved
-    meta = {
-        "index": candidate["index"],
-        "source": candidate["source"],
-        "ratios": dict(candidate["ratios"]),
-        "accuracy": resolved.accuracy,
-        "accuracy_after": after and after.accuracy,
-        "reward": reward(final.accuracy, candidate["ratios"]),
-        "merit": reward(final.likelihood, candidate["ratios"]),
-        "seconds": time.perf_counter() - started,
-    }
-    return Checkpoint(named_arrays(evaluator.model.variables), meta)

@@ -1,8 +1,8 @@
 """WeightSparseLearner: dense network -> each layer's ratio -> training under masks -> report."""
 
 import functools
-import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,16 @@ from learners.weight_sparsification.allocation import (
     keeps_ends_dense,
     layer_specs,
 )
-from learners.weight_sparsification.finalists import judge_finalists
-from learners.weight_sparsification.ratio_search import SearchLog, best_distinct, search
+from learners.weight_sparsification.finalists import ResolvedNetworks, judge_finalists
+from learners.weight_sparsification.ratio_search import Record, SearchLog, best_distinct, search
 from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
 from learners.weight_sparsification.rollout_eval import (
     BATCH_NORM_IMAGES,
     CALIBRATION_IMAGES,
     FineTuner,
+    Measure,
     PathPruner,
     ProgressivePruner,
-    Pruner,
     RolloutEvaluator,
     SgdPruner,
 )
@@ -174,12 +174,13 @@ class WeightSparseLearner(Learner):
         """
         options = self.config.weight_sparse
         evaluator = self.evaluator(dense, table, teacher)
-        resolve = self.resolver(dense, evaluator)
+        directory, together = self.run_dir.file("finalists"), {"quiet": self.config.run.quiet, "workers": self.workers}
+        resolved = ResolvedNetworks(evaluator, self.resolver(dense, evaluator), directory, **together)
         if options.prune_ratio_protocol == "optimal":
-            records = self._search(dense, table, evaluator, resolve)
-            candidates = best_distinct(records, self.layers, options.num_finalists)
+            records, given = self._search(dense, table, evaluator, resolved)
+            candidates = best_distinct(records, given, self.layers, options.num_finalists)
         else:
-            ratios = self.allocation(options.prune_ratio_protocol, dense, table)
+            ratios, given = self.allocation(options.prune_ratio_protocol, dense, table), []
             candidates = [{"index": 0, "source": options.prune_ratio_protocol, "ratios": ratios}]
         fine_tuning = 0
         if len(candidates) > 1 and options.rollout_fine_tuning != "none":
@@ -188,12 +189,11 @@ class WeightSparseLearner(Learner):
         judged = judge_finalists(
             candidates,
             evaluator,
-            resolve,
+            resolved,
             lambda accuracy, ratios: reward(options.reward_type, accuracy, overall_ratio(self.layers, ratios)),
             fine_tuning,
-            self.run_dir.file("finalists"),
-            quiet=self.config.run.quiet,
-            workers=self.workers,
+            directory,
+            **together,
         )
         best = max(judged, key=lambda checkpoint: checkpoint.meta["merit"])
         if options.prune_ratio_protocol == "optimal" and self.workers.is_first:
@@ -201,20 +201,21 @@ class WeightSparseLearner(Learner):
             plot_search(records, self.run_dir.file("plots", "search.png"), self.data_title, finalists)
         if "finalists" not in self.run_dir.stages():
             figures = [checkpoint.meta for checkpoint in judged]
-            self.run_dir.finish_stage("finalists", sum(f["seconds"] for f in figures), {"finalists": figures})
+            solved = {record["index"]: record for record in [*given, *candidates]}.values()
+            seconds = sum(checkpoint.meta["seconds"] for checkpoint in [*resolved(list(solved)), *judged])
+            self.run_dir.finish_stage("finalists", seconds, {"finalists": figures})
             accuracy = f"validation {self.reward_metric} {best.meta['accuracy']:.4f}"
             self.say(f"chosen: {best.meta['source']}, {accuracy} before training")
         return best.meta["ratios"], best
 
     def _search(
-        self, dense: keras.Model, table: PathTable, evaluator: RolloutEvaluator, resolve: Pruner
-    ) -> list[dict[str, Any]]:
-        """The records of all roll-outs."""
+        self, dense: keras.Model, table: PathTable, evaluator: RolloutEvaluator, resolved: ResolvedNetworks
+    ) -> tuple[list[Record], list[Record]]:
+        """The records of all roll-outs, and of the best given allocations among them."""
         options = self.config.weight_sparse
 
-        def resolved_likelihood(ratios: Ratios) -> float:
-            resolve(ratios)
-            return evaluator.measure().likelihood
+        def best_given(records: Sequence[Record]) -> list[Record]:
+            return resolved.best(records, options.num_finalists)
 
         given = from_first(self.workers, lambda: {name: self.allocation(name, dense, table) for name in BASELINES})
         agent = DdpgAgent(
@@ -236,7 +237,7 @@ class WeightSparseLearner(Learner):
             lambda ratios: evaluator.score(ratios, every),
             log,
             max(options.num_rollouts, len(given)),
-            resolved_likelihood=resolved_likelihood,
+            best_given=best_given,
             quiet=self.config.run.quiet,
             workers=self.workers,
             seed=self.config.run.seed,
@@ -244,7 +245,7 @@ class WeightSparseLearner(Learner):
         if "search" not in self.run_dir.stages():
             seconds = sum(record["seconds"] for record in records)
             self.run_dir.finish_stage("search", seconds, {"rollouts": len(records)})
-        return records
+        return records, best_given(records[: len(given)])
 
     def evaluator(
         self, dense: keras.Model, table: PathTable | None, teacher: Teacher | None = None
@@ -278,14 +279,14 @@ class WeightSparseLearner(Learner):
     def _scoring_batches(self) -> int:
         """Where training batches are small, so that a step is cheap, a roll-out is to cost no more steps."""
         data = self.config.net.data
-        affordable = math.ceil(SCORING_STEPS * data.batch_size / data.evaluation_batch_size)
+        affordable = max(1, SCORING_STEPS * data.batch_size // data.evaluation_batch_size)
         return self.config.weight_sparse.evaluation_batches or min(MOST_SCORING_BATCHES, affordable)
 
-    def resolver(self, dense: keras.Model, evaluator: RolloutEvaluator) -> Pruner:
+    def resolver(self, dense: keras.Model, evaluator: RolloutEvaluator) -> Callable[[Ratios], Measure]:
         """How a finalist's weights are found: as in its roll-out, or progressively where that is better."""
         options = self.config.weight_sparse
         if options.regression_solver == "sgd":
-            return evaluator.prune
+            return evaluator.prune_and_measure
         images = self.helper.calibration_images(CALIBRATION_IMAGES)
         return ProgressivePruner(evaluator, dense, images, options.path_score, options.gram_memory)
 

@@ -1,7 +1,7 @@
 """The whole search over one network in memory: each layer's ratio, and the pruned network that it gives."""
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ from compressors.ratios import LayerSpec, Ratios, overall_ratio, uniform
 from compressors.regression import collect_grams
 from learners.weight_sparsification.allocation import BASELINES, MAX_LAYER_RATIO, allocate, dense_ends, layer_specs
 from learners.weight_sparsification.config import WeightSparseConfig
-from learners.weight_sparsification.finalists import judge_finalists
-from learners.weight_sparsification.ratio_search import SearchRecords, best_distinct, search
+from learners.weight_sparsification.finalists import ResolvedNetworks, judge_finalists
+from learners.weight_sparsification.ratio_search import Record, SearchRecords, best_distinct, search
 from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
 from learners.weight_sparsification.rollout_eval import (
     BATCH_NORM_IMAGES,
@@ -101,21 +101,23 @@ def search_network(
     table = _path_table(dense, images, settings.dense_paths(layers), settings.quiet)
     pruner = PathPruner(model, dense, table, images[:BATCH_NORM_IMAGES], compiled=is_search)
     evaluator = RolloutEvaluator(model, pruner, validation)
-    resolve = ProgressivePruner(evaluator, dense, images)
+    resolved = ResolvedNetworks(evaluator, ProgressivePruner(evaluator, dense, images), quiet=settings.quiet)
     kernels = [np.asarray(kernel.value) for kernel in prunable_kernels(dense)]
     target, dense_paths = settings.ratios.prune_ratio, settings.dense_paths(layers)
     given = {
         name: allocate(name, layers, target, dense_paths, kernels, table)
         for name in (BASELINES if is_search else [protocol])
     }
-    records = _roll_outs(layers, given, evaluator, resolve, settings) if is_search else []
+    records: list[dict[str, Any]] = []
     candidates = [{"index": 0, "source": protocol, "ratios": given.get(protocol)}]
     if is_search:
-        candidates = best_distinct(records, layers, _DEFAULTS.num_finalists)
+        best_given = functools.partial(resolved.best, count=_DEFAULTS.num_finalists)
+        records = _roll_outs(layers, given, evaluator, best_given, settings)
+        candidates = best_distinct(records, best_given(records[: len(given)]), layers, _DEFAULTS.num_finalists)
     judged = judge_finalists(
         candidates,
         evaluator,
-        resolve,
+        resolved,
         lambda accuracy, ratios: reward(settings.ratios.reward_type, accuracy, overall_ratio(layers, ratios)),
         fine_tuning_iterations=0,
         quiet=settings.quiet,
@@ -207,15 +209,10 @@ def _roll_outs(
     layers: list[LayerSpec],
     given: dict[str, Ratios],
     evaluator: RolloutEvaluator,
-    resolve: ProgressivePruner,
+    best_given: Callable[[Sequence[Record]], Sequence[Record]],
     settings: SearchSettings,
 ) -> list[dict[str, Any]]:
     """The search of protocol `optimal`, with the learner's defaults."""
-
-    def resolved_likelihood(ratios: Ratios) -> float:
-        resolve(ratios)
-        return evaluator.measure().likelihood
-
     num_rollouts = max(settings.num_rollouts, len(given))
     agent = DdpgAgent(
         RolloutEnv(layers, settings.ratios).state_size,
@@ -233,6 +230,6 @@ def _roll_outs(
         evaluator.score,
         SearchRecords(),
         num_rollouts,
-        resolved_likelihood=resolved_likelihood,
+        best_given=best_given,
         quiet=settings.quiet,
     )

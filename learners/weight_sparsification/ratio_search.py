@@ -20,6 +20,8 @@ from utils.workers import ALONE, Workers, digest, from_first
 
 AGENT = "agent"
 
+Record = Mapping[str, Any]  # of a roll-out: a line of search.jsonl
+
 
 class Score(NamedTuple):
     """Validation accuracy of a pruned network, in [0, 1]: as pruned, and after fine-tuning where there was any."""
@@ -87,7 +89,7 @@ def search(
     log: SearchRecords,
     num_rollouts: int,
     *,
-    resolved_likelihood: Callable[[Ratios], float],
+    best_given: Callable[[Sequence[Record]], Sequence[Record]],
     quiet: bool = False,
     workers: Workers = ALONE,
     seed: int = 0,
@@ -104,28 +106,28 @@ def search(
     Args:
         given: name -> allocation of another protocol.
         num_rollouts: in all, the given ones included.
-        resolved_likelihood: `Measure.likelihood` of an allocation as a finalist is re-solved, before fine-tuning.
+        best_given: records of the given allocations -> the best of them, the very best first. Asked by all workers at
+            the same time.
         seed: of the workers' noise, where there are several.
 
     Raises:
         RunError: the workers' agents differ.
     """
-    names, given = list(given), list(given.values())
-    env = None
+    names, allocations = list(given), list(given.values())
+    num_given = min(len(names), num_rollouts)
 
-    def run(index: int) -> tuple[dict[str, Any], list[Transition]]:
-        """Roll-out `index`, by this worker."""
+    def run(index: int, env: RolloutEnv | None) -> tuple[dict[str, Any], list[Transition]]:
+        """Roll-out `index`, by this worker: of a given allocation, or what the agent does in `env`."""
         started = time.perf_counter()
-        is_given = index < len(names)
         # One worker alone draws its noise from the agent's own generator.
         noise = None if workers.size == 1 else np.random.default_rng([seed, index])
-        transitions = [] if is_given else _propose(env, agent, noise)
-        ratios = dict(given[index] if is_given else env.ratios())
+        transitions = _propose(env, agent, noise) if env else []
+        ratios = dict(env.ratios() if env else allocations[index])
         asked = time.perf_counter()
         scored = score(ratios)
         record = {
             "index": index,
-            "source": names[index] if is_given else AGENT,
+            "source": AGENT if env else names[index],
             "rank": workers.rank,
             "ratios": ratios,
             "overall_ratio": overall_ratio(layers, ratios),
@@ -133,31 +135,34 @@ def search(
             "accuracy": scored.accuracy,
             "accuracy_after": scored.accuracy_after,
         }
-        if is_given:
-            record["resolved_likelihood"] = resolved_likelihood(ratios)
         return record | {"seconds": time.perf_counter() - started, "agent_seconds": asked - started}, transitions
 
-    with Progress("search", num_rollouts, unit="roll-out", initial=len(log.records), quiet=quiet) as bar:
-        while (first := len(log.records)) < num_rollouts:
-            # The agent begins where all the given ones are known.
-            end = min(first + workers.size, num_rollouts if first >= len(names) else len(names), num_rollouts)
-            if first >= len(names) and env is None:
-                env = RolloutEnv(layers, config, _best_resolved(log.records)[0]["ratios"])
-            done = _gather(run(first + workers.rank) if workers.rank < end - first else None, agent, workers)
-            for record, transitions in done:
-                learning = time.perf_counter()
-                _observe(agent, transitions, record["reward"])
-                if record["index"] == len(names) - 1:
-                    records = [*log.records, *(one for one, _ in done)]
-                    env = RolloutEnv(layers, config, _best_resolved(records)[0]["ratios"])
-                    for known in records:
-                        _observe(agent, _replay(env, known["ratios"]), known["reward"])
-                agent.learn()
-                learning = time.perf_counter() - learning
-                record["seconds"] += learning
-                record["agent_seconds"] += learning
-            log.append([record for record, _ in done], agent)
-            bar.update(end, reward=done[-1][0]["reward"], best=best_of(log.records)["reward"])
+    def run_all(title: str, end: int, env: RolloutEnv | None = None) -> None:
+        with Progress(title, end, unit="roll-out", initial=len(log.records), quiet=quiet) as bar:
+            while (first := len(log.records)) < end:
+                mine = run(first + workers.rank, env) if first + workers.rank < end else None
+                done = _gather(mine, agent, workers)
+                for record, transitions in done:
+                    learning = time.perf_counter()
+                    _observe(agent, transitions, record["reward"])
+                    agent.learn()
+                    learning = time.perf_counter() - learning
+                    record["seconds"] += learning
+                    record["agent_seconds"] += learning
+                log.append([record for record, _ in done], agent)
+                best = best_of(log.records)["reward"]
+                bar.update(len(log.records), reward=done[-1][0]["reward"], best=best)
+
+    if len(log.records) < num_given:
+        run_all("given allocations", num_given)
+    if len(log.records) < num_rollouts:
+        known = log.records[:num_given]
+        env = RolloutEnv(layers, config, best_given(known)[0]["ratios"])
+        if len(log.records) == num_given:
+            for record in known:
+                _observe(agent, _replay(env, record["ratios"]), record["reward"])
+            agent.learn()
+        run_all("search", num_rollouts, env)
     return log.records
 
 
@@ -174,31 +179,24 @@ def _gather(
     return [done for done, _ in gathered if done is not None]
 
 
-def best_of(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def best_of(records: Sequence[Record]) -> Record:
     """The record of the highest reward, the first of them."""
     return max(records, key=lambda record: record["reward"])
 
 
 def best_distinct(
-    records: Sequence[Mapping[str, Any]], layers: Sequence[LayerSpec], count: int
-) -> list[Mapping[str, Any]]:
-    """In turn the given allocations that are best once re-solved and the roll-outs of highest reward: `count` in all.
+    records: Sequence[Record], best_given: Sequence[Record], layers: Sequence[LayerSpec], count: int
+) -> list[Record]:
+    """In turn the best of the given allocations and the roll-outs of highest reward: `count` in all.
 
     Of those that remove as many weights from every layer only one is taken.
     """
-    chosen: dict[tuple[int, ...], Mapping[str, Any]] = {}
+    chosen: dict[tuple[int, ...], Record] = {}
     by_reward = sorted(records, key=lambda record: -record["reward"])
-    in_turn = itertools.chain.from_iterable(itertools.zip_longest(_best_resolved(records), by_reward))
-    for record in filter(None, in_turn):
+    for record in filter(None, itertools.chain.from_iterable(itertools.zip_longest(best_given, by_reward))):
         removed = tuple(num_removed(record["ratios"][layer.path], layer.size) for layer in layers)
         chosen.setdefault(removed, record)
     return list(chosen.values())[:count]
-
-
-def _best_resolved(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The records of the given allocations, the likeliest once re-solved first."""
-    given = [record for record in records if "resolved_likelihood" in record]
-    return sorted(given, key=lambda record: -record["resolved_likelihood"])
 
 
 def _propose(env: RolloutEnv, agent: DdpgAgent, noise: np.random.Generator | None) -> list[Transition]:

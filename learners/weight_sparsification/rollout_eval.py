@@ -96,7 +96,9 @@ class SgdPruner:
 
 
 class FineTuner:
-    """Trains a pruned network for some steps with its zeros held; every run begins with fresh moments at batch 0.
+    """Trains a pruned network for some steps with its zeros held.
+
+    Every run begins with fresh moments at batch 0 and draws the same random numbers, whatever ran before it.
 
     Adam at the rates of `warm_up_cosine` with the peak `rate`: so few steps say most about the full training when they
     are a whole training in small.
@@ -113,6 +115,8 @@ class FineTuner:
         teacher: Teacher | None = None,
     ):
         self._masks = MaskSet(prunable_kernels(model))
+        others = [v for v in model.non_trainable_variables if not keras.backend.is_float_dtype(v.dtype)]
+        self._random_states = [(variable, np.asarray(variable.value)) for variable in others]  # such as dropout's
         self._batches, self._rate = batches, rate
         policy = FixedMasks(self._masks)
         optimizer = keras.optimizers.Adam(rate)
@@ -122,6 +126,8 @@ class FineTuner:
         """Trains for `iterations` steps."""
         for variable in self._step.optimizer.variables:
             variable.assign(tf.zeros_like(variable.value))
+        for variable, state in self._random_states:
+            variable.assign(state)
         self._masks.adopt_kernels()
         self._step.run(iter(self._batches(0)), warm_up_cosine(np.arange(iterations), self._rate, iterations))
 
@@ -144,10 +150,14 @@ class RolloutEvaluator:
         likelihood = math.exp(-found["loss"]) if math.isfinite(found["loss"]) else 0.0
         return Measure(found["accuracy"], likelihood)
 
+    def prune_and_measure(self, ratios: Ratios) -> Measure:
+        """Validates the model pruned to the ratios."""
+        self.prune(ratios)
+        return self.measure()
+
     def score(self, ratios: Ratios, fine_tuning_iterations: int = 0) -> Score:
         """Prunes and measures, and measures again after fine-tuning where there is any."""
-        self.prune(ratios)
-        accuracy = self.measure().accuracy
+        accuracy = self.prune_and_measure(ratios).accuracy
         if not fine_tuning_iterations:
             return Score(accuracy)
         self.fine_tune(fine_tuning_iterations)
@@ -185,7 +195,8 @@ class ProgressivePruner:
     def _targets(self) -> Targets:
         return dense_targets(self._dense, self._images, self._positions)
 
-    def __call__(self, ratios: Ratios) -> None:
+    def __call__(self, ratios: Ratios) -> Measure:
+        """Prunes, and says how good the network is."""
         evaluator = self._evaluator
         # First what needs most memory: TensorFlow keeps what it took, and has it for what follows.
         options = {"score": self._score, "max_positions": self._positions, "targets": self._targets}
@@ -193,8 +204,11 @@ class ProgressivePruner:
         evaluator.prune(ratios)
         plain, weights = evaluator.measure(), evaluator.model.get_weights()
         solved.assign_to(evaluator.model)
-        if evaluator.measure().likelihood < plain.likelihood:
-            evaluator.model.set_weights(weights)
+        progressive = evaluator.measure()
+        if progressive.likelihood >= plain.likelihood:
+            return progressive
+        evaluator.model.set_weights(weights)
+        return plain
 
 
 def _solvable(dense: keras.Model, images: np.ndarray, memory: float) -> tuple[np.ndarray, int]:

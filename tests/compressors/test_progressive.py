@@ -1,8 +1,11 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from compressors import progressive
 from compressors.batch_norm import reestimate
 from compressors.graph import prunable_kernels
 from compressors.path_table import PathTable
@@ -44,6 +47,15 @@ def model():
 
 def uniform(model, ratio):
     return {kernel.path: ratio for kernel in prunable_kernels(model)}
+
+
+@pytest.mark.parametrize(("size", "levels"), [(2**17, 22), (2**17 + 1, 11)])
+def test_a_large_layer_takes_larger_steps_to_the_same_number(size, levels):
+    counts = progressive._removed_on_the_way(0.9, size)  # 0.9^21 is above 0.1, 0.9^22 is not
+    assert counts[0] == 0
+    assert counts[-1] == num_removed(0.9, size)
+    assert len(counts) == levels + 1
+    assert all(low < high for low, high in itertools.pairwise(counts))
 
 
 def output_error(model, dense_outputs, x):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from learners.weight_sparsification.finalists import judge_finalists
+from learners.weight_sparsification.finalists import ResolvedNetworks, judge_finalists
 from learners.weight_sparsification.rollout_eval import Measure
 
 RATIOS = [{"fc/kernel": 0.2}, {"fc/kernel": 0.5}, {"fc/kernel": 0.9}]
@@ -13,9 +13,13 @@ CANDIDATES = [
 
 class Variable:
     path = "fc/kernel"
+    shape = (2,)
 
     def __init__(self):
         self.value = np.zeros(2)
+
+    def assign(self, value):
+        self.value = value
 
 
 class FakeEvaluator:
@@ -32,6 +36,7 @@ class FakeEvaluator:
     def resolve(self, ratios):
         self.resolved.append(ratios["fc/kernel"])
         self.variables[0].value = np.array([ratios["fc/kernel"], 0.0])
+        return self.measure()
 
     def measure(self):
         ratio, steps = self.variables[0].value
@@ -46,7 +51,8 @@ def judge(evaluator, directory, fine_tuning=20, candidates=CANDIDATES):
     def reward(accuracy, ratios):
         return accuracy * ratios["fc/kernel"]
 
-    return judge_finalists(candidates, evaluator, evaluator.resolve, reward, fine_tuning, directory, quiet=True)
+    networks = ResolvedNetworks(evaluator, evaluator.resolve, directory, quiet=True)
+    return judge_finalists(candidates, evaluator, networks, reward, fine_tuning, directory, quiet=True)
 
 
 def test_each_finalist_is_resolved_fine_tuned_and_measured(tmp_path):
@@ -74,25 +80,71 @@ def test_without_fine_tuning_the_reward_is_that_of_the_pruned_network(tmp_path):
     assert [checkpoint.meta["merit"] for checkpoint in judged] == pytest.approx(rewards / 2)
 
 
-def test_a_finished_finalist_is_not_repeated(tmp_path):
-    class Killed(Exception):
-        pass
+class Killed(Exception):
+    pass
 
-    class DiesAtTheThird(FakeEvaluator):
-        def fine_tune(self, iterations):
-            if len(self.resolved) == 3:
-                raise Killed
-            super().fine_tune(iterations)
 
+class DiesInFineTuning(FakeEvaluator):
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.fine_tuned = at, 0
+
+    def fine_tune(self, iterations):
+        self.fine_tuned += 1
+        if self.fine_tuned == self.at:
+            raise Killed
+        super().fine_tune(iterations)
+
+
+class DiesInSolving(FakeEvaluator):
+    def resolve(self, ratios):
+        if len(self.resolved) == 2:
+            raise Killed
+        return super().resolve(ratios)
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "left"), [(DiesInSolving(), [0.9]), (DiesInFineTuning(1), []), (DiesInFineTuning(3), [])]
+)
+def test_a_killed_judgement_goes_on_where_it_was(tmp_path, evaluator, left):
     whole = judge(FakeEvaluator(), tmp_path / "whole")
     with pytest.raises(Killed):
-        judge(DiesAtTheThird(), tmp_path / "killed")
+        judge(evaluator, tmp_path / "killed")
     again = FakeEvaluator()
     resumed = judge(again, tmp_path / "killed")
-    assert again.resolved == [0.9]
+    assert again.resolved == left
     for found, expected in zip(resumed, whole, strict=True):
         assert found.meta | {"seconds": 0} == expected.meta | {"seconds": 0}
         np.testing.assert_array_equal(found.arrays["fc/kernel"], expected.arrays["fc/kernel"])
-    third = FakeEvaluator()
-    judge(third, tmp_path / "killed")
-    assert third.resolved == []
+
+
+def test_finalists_that_are_there_are_neither_solved_nor_fine_tuned_again(tmp_path):
+    judge(FakeEvaluator(), tmp_path)
+    for path in tmp_path.glob("resolved_*.npz"):
+        path.unlink()
+    again = DiesInFineTuning(1)
+    judge(again, tmp_path)
+    assert again.resolved == []
+
+
+@pytest.mark.parametrize("directory", [None, "finalists"])
+def test_of_the_given_those_of_highest_reward_are_solved_and_the_likeliest_comes_first(tmp_path, directory):
+    """Likelihoods fall with the ratio."""
+    given = [("uniform", 0.5, 0.3), ("erk", 0.6, 0.1), ("lamp", 0.7, 0.9), ("global", 0.4, 0.0), ("dp", 0.6, 0.4)]
+    records = [
+        {"index": index, "source": name, "reward": reward, "ratios": {"fc/kernel": ratio}}
+        for index, (name, reward, ratio) in enumerate(given)
+    ]
+    evaluator = FakeEvaluator()
+    directory = directory and tmp_path / directory
+    networks = ResolvedNetworks(evaluator, evaluator.resolve, directory, quiet=True)
+    assert [record["source"] for record in networks.best(records, 3)] == ["erk", "dp", "lamp"]
+    assert evaluator.resolved == [0.9, 0.4, 0.1]  # of equal rewards the last first: dp is the last of those given
+    assert [record["source"] for record in networks.best(records, 2)] == ["dp", "lamp"]
+    assert [record["source"] for record in networks.best(records, 1)] == ["lamp"]
+    assert len(evaluator.resolved) == 3
+    judge_finalists(records[4:], evaluator, networks, lambda accuracy, ratios: accuracy, 0, quiet=True)
+    assert len(evaluator.resolved) == 3
+    later = ResolvedNetworks(evaluator, evaluator.resolve, directory, quiet=True)
+    assert [record["source"] for record in later.best(records, 3)] == ["erk", "dp", "lamp"]
+    assert len(evaluator.resolved) == (3 if directory else 6)

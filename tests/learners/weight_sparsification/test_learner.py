@@ -73,9 +73,10 @@ def test_a_roll_out_is_scored_by_the_metric(tmp_path):
 @pytest.mark.parametrize(
     ("batch_size", "asked", "batches"),
     [
-        (128, 0, 21),
+        (128, 0, 20),
         (256, 0, 25),
-        (32, 0, 6),
+        (32, 0, 5),
+        (4, 0, 1),
         (32, 40, 40),
     ],  # of 100 images each
 )

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from learners.weight_sparsification.finalists import judge_finalists
+from learners.weight_sparsification.finalists import ResolvedNetworks, judge_finalists
 from learners.weight_sparsification.ratio_search import SearchLog, search
 from tests.fake_workers import run_in_threads
 from tests.learners.weight_sparsification.test_finalists import CANDIDATES, FakeEvaluator
@@ -15,8 +15,8 @@ from tests.learners.weight_sparsification.test_ratio_search import (
     LAYERS,
     TIMES,
     agent,
+    best_given,
     lines,
-    resolved,
     score,
     timeless,
 )
@@ -39,7 +39,7 @@ def run(directory, workers, scorer=score, num_rollouts=NUM_ROLLOUTS, actor=None)
         scorer,
         log,
         num_rollouts,
-        resolved_likelihood=resolved,
+        best_given=best_given,
         quiet=True,
         workers=workers,
         seed=3,
@@ -170,10 +170,11 @@ def test_the_log_says_which_rank_and_the_first_alone_writes(by_three):
 
 def _judge(workers, directory):
     evaluator = FakeEvaluator()
+    networks = ResolvedNetworks(evaluator, evaluator.resolve, directory, quiet=True, workers=workers)
     judged = judge_finalists(
         CANDIDATES,
         evaluator,
-        evaluator.resolve,
+        networks,
         lambda accuracy, ratios: accuracy,
         20,
         directory,
@@ -195,6 +196,7 @@ def test_finalists_are_shared_out_and_all_workers_know_all_of_them(tmp_path):
 def test_finalists_that_are_there_are_not_judged_again_by_any_worker(tmp_path):
     first = _judge(ALONE, tmp_path)[0]
     (tmp_path / "finalist_1.npz").unlink()
+    (tmp_path / f"resolved_{CANDIDATES[1]['index']}.npz").unlink()
     found = run_in_threads(2, lambda workers: _judge(workers, tmp_path))
     assert [judged for judged, _ in found] == [first, first]
     assert [evaluator.resolved for _, evaluator in found] == [[0.5], []]

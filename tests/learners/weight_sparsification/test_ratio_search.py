@@ -66,16 +66,16 @@ def agent():
     return DdpgAgent(size, 1, options, num_rollouts=NUM_ROLLOUTS, replay_capacity=20, seed=3)
 
 
-def resolved(ratios):
-    """Re-solved, the same one is best."""
-    return score(ratios).accuracy
+def best_given(records):
+    """Once re-solved, the same ones are best."""
+    return sorted(records, key=lambda record: -record["reward"])
 
 
-def run(directory, actor, scorer=score, num_rollouts=NUM_ROLLOUTS, config=CONFIG, resume=True, resolved=resolved):
+def run(directory, actor, scorer=score, num_rollouts=NUM_ROLLOUTS, config=CONFIG, resume=True, best_given=best_given):
     log = SearchLog(directory / "search.jsonl", directory / "agent.npz")
     if resume:
         log.resume(actor)
-    return search(LAYERS, config, actor, GIVEN, scorer, log, num_rollouts, resolved_likelihood=resolved, quiet=True)
+    return search(LAYERS, config, actor, GIVEN, scorer, log, num_rollouts, best_given=best_given, quiet=True)
 
 
 def timeless(records):
@@ -113,11 +113,13 @@ def test_the_best_is_never_below_a_given_one(undisturbed):
 
 @pytest.mark.parametrize("name", GIVEN)
 def test_the_reference_is_the_given_one_that_is_best_once_re_solved(tmp_path, name):
-    records = run(tmp_path, NeutralAgent(), resume=False, resolved=lambda ratios: float(ratios == dict(GIVEN[name])))
-    assert [record["resolved_likelihood"] for record in records[:3]] == [float(other == name) for other in GIVEN]
+    def best_given(records):
+        assert [record["source"] for record in records] == list(GIVEN)
+        return [record for record in records if record["source"] == name]
+
+    records = run(tmp_path, NeutralAgent(), resume=False, best_given=best_given)
     for record in records[len(GIVEN) :]:
         assert record["ratios"] == pytest.approx(dict(GIVEN[name]))
-        assert "resolved_likelihood" not in record
 
 
 def test_the_given_are_the_first_that_the_agent_learns_from(tmp_path):
@@ -206,30 +208,44 @@ def test_a_finished_search_asks_nothing(tmp_path, undisturbed):
     def refuse(ratios):  # neither score nor re-solve
         raise AssertionError("asked again")
 
-    assert timeless(run(tmp_path, agent(), refuse)) == timeless(undisturbed)
+    assert timeless(run(tmp_path, agent(), refuse, best_given=refuse)) == timeless(undisturbed)
 
 
-def test_candidates_are_best_re_solved_and_best_by_reward_in_turn():
+def test_a_search_that_dies_between_the_given_and_the_agent_s_goes_on_as_if_it_had_not(tmp_path, undisturbed):
+    def dying(records):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, agent(), best_given=dying)
+    assert len(lines(tmp_path)) == len(GIVEN)
+    assert timeless(run(tmp_path, agent())) == timeless(undisturbed)
+
+
+def test_no_more_roll_outs_than_asked_for_where_there_are_more_given(tmp_path):
+    records = run(tmp_path, NeutralAgent(), num_rollouts=2, resume=False, best_given=None)
+    assert [record["source"] for record in records] == list(GIVEN)[:2]
+
+
+def test_candidates_are_best_given_and_best_by_reward_in_turn():
     layers = [LayerSpec("a", (100,))]
-    given = [(0.5, 0.6), (0.4, 0.8), (0.95, 0.7)]  # reward, likelihood once re-solved
-    records = [{"reward": reward, "resolved_likelihood": likelihood} for reward, likelihood in given]
-    records += [{"reward": reward} for reward in (0.3, 0.9, 0.2)]
-    records = [{"index": index, "ratios": {"a": index / 10}, **record} for index, record in enumerate(records)]
-    assert [record["index"] for record in best_distinct(records, layers, 3)] == [1, 2, 4]  # 2 is second in both
-    assert [record["index"] for record in best_distinct(records, layers, 9)] == [1, 2, 4, 0, 3, 5]
+    rewards = enumerate([0.5, 0.4, 0.95, 0.3, 0.9, 0.2])
+    records = [{"index": index, "ratios": {"a": index / 10}, "reward": reward} for index, reward in rewards]
+    given = [records[1], records[2]]
+    assert [record["index"] for record in best_distinct(records, given, layers, 3)] == [1, 2, 4]  # 2 is in both
+    assert [record["index"] for record in best_distinct(records, given, layers, 9)] == [1, 2, 4, 0, 3, 5]
 
 
 def test_candidates_that_remove_as_many_weights_are_one():
     layers = [LayerSpec("a", (10,)), LayerSpec("b", (100,))]
     records = [
-        {"index": 0, "reward": 0.5, "ratios": {"a": 0.5, "b": 0.2}, "resolved_likelihood": 0.6},
+        {"index": 0, "reward": 0.5, "ratios": {"a": 0.5, "b": 0.2}},
         {"index": 1, "reward": 0.9, "ratios": {"a": 0.51, "b": 0.3}},  # 5 and 30
         {"index": 2, "reward": 0.8, "ratios": {"a": 0.59, "b": 0.301}},  # 5 and 30 again
         {"index": 3, "reward": 0.7, "ratios": {"a": 0.5, "b": 0.31}},
         {"index": 4, "reward": 0.9, "ratios": {"a": 0.55, "b": 0.305}},  # 5 and 30, as good as the first
     ]
-    assert [record["index"] for record in best_distinct(records, layers, 2)] == [0, 1]
-    assert [record["index"] for record in best_distinct(records, layers, 9)] == [0, 1, 3]
+    assert [record["index"] for record in best_distinct(records, records[:1], layers, 2)] == [0, 1]
+    assert [record["index"] for record in best_distinct(records, records[:1], layers, 9)] == [0, 1, 3]
 
 
 def test_of_equally_good_records_the_first_is_the_best():

@@ -209,6 +209,24 @@ def test_fine_tuning_does_not_depend_on_what_was_fine_tuned_before(pruning):
     _assert_zeros(pruning.model, RATIOS)
 
 
+def test_each_fine_tuning_draws_the_same_random_numbers():
+    def dropout_network():
+        inputs = keras.Input([8, 8, 3])
+        x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+        x = keras.layers.Dropout(0.5, seed=7)(keras.layers.Flatten()(x))
+        return keras.Model(inputs, keras.layers.Dense(3, name="fc")(x))
+
+    model = dropout_network()
+    tuner, start = _fine_tuner(model), _values(model)
+    found = []
+    for _ in range(2):
+        for variable in model.trainable_variables:
+            variable.assign(start[variable.path])
+        tuner.run(3)
+        found.append(_values(model))
+    _assert_same(*found)
+
+
 # RolloutEvaluator.
 
 
@@ -249,6 +267,17 @@ def test_the_final_accuracy_is_that_after_fine_tuning_if_there_was_any():
     assert Score(0.4).final == 0.4
     assert Score(0.4, 0.3).final == 0.3
     assert Score(0.4, 0.0).final == 0.0
+
+
+@pytest.mark.parametrize(("losses", "kept"), [((1.0, 0.5), "progressive"), ((0.5, 1.0), "plain")])
+def test_a_finalist_gets_the_likelier_weights_and_says_how_good_they_are(pruning, images, losses, kept):
+    losses = iter(losses)  # of the plain network, then of the progressive one
+    evaluator = RolloutEvaluator(pruning.model, pruning.prune, lambda: {"accuracy": 0.5, "loss": next(losses)})
+    assert ProgressivePruner(evaluator, pruning.dense, images)(RATIOS) == (0.5, pytest.approx(np.exp(-0.5)))
+    found = _values(pruning.model)
+    pruning.prune(RATIOS)
+    plain = _values(pruning.model)
+    assert np.array_equal(found["conv2/kernel"], plain["conv2/kernel"]) == (kept == "plain")
 
 
 # Memory.
