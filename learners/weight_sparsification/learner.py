@@ -175,8 +175,11 @@ class WeightSparseLearner(Learner):
         options = self.config.weight_sparse
         evaluator = self.evaluator(dense, table, teacher)
         directory, together = self.run_dir.file("finalists"), {"quiet": self.config.run.quiet, "workers": self.workers}
-        resolved = ResolvedNetworks(evaluator, self.resolver(dense, evaluator), directory, **together)
-        if options.prune_ratio_protocol == "optimal":
+        is_search = options.prune_ratio_protocol == "optimal"
+        # Without a search there is one network, which is a finalist at once.
+        kept = directory if is_search else None
+        resolved = ResolvedNetworks(evaluator, self.resolver(dense, evaluator), kept, **together)
+        if is_search:
             records, given = self._search(dense, table, evaluator, resolved)
             candidates = best_distinct(records, given, self.layers, options.num_finalists)
         else:
@@ -196,7 +199,7 @@ class WeightSparseLearner(Learner):
             **together,
         )
         best = max(judged, key=lambda checkpoint: checkpoint.meta["merit"])
-        if options.prune_ratio_protocol == "optimal" and self.workers.is_first:
+        if is_search and self.workers.is_first:
             finalists = [checkpoint.meta for checkpoint in judged]
             plot_search(records, self.run_dir.file("plots", "search.png"), self.data_title, finalists)
         if "finalists" not in self.run_dir.stages():
