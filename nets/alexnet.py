@@ -5,7 +5,7 @@ from functools import partial
 import keras
 from keras import layers
 
-from nets.blocks import margin, numbered
+from nets.blocks import margin, numbered, small_uniform
 
 
 def build_alexnet(num_classes: int, input_shape: tuple[int, int, int] = (224, 224, 3)) -> keras.Model:
@@ -18,8 +18,8 @@ def build_alexnet(num_classes: int, input_shape: tuple[int, int, int] = (224, 22
     def conv(channels, kernel_size, strides=1, padding="same"):
         return partial(layers.Conv2D, channels, kernel_size, strides, padding, kernel_initializer="he_normal")
 
-    def dense():
-        return partial(layers.Dense, 4096, kernel_initializer="he_normal")
+    def dense(units=4096):
+        return partial(layers.Dense, units, kernel_initializer=small_uniform())
 
     pool, dropout = partial(layers.MaxPooling2D, 3, 2), partial(layers.Dropout, 0.5)
     features = [
@@ -33,5 +33,5 @@ def build_alexnet(num_classes: int, input_shape: tuple[int, int, int] = (224, 22
     x = numbered(margin(images, 2, "features.0"), "features", features)
     x = layers.Flatten(name="flatten")(x)
     x = numbered(x, "classifier", [dropout, dense(), layers.ReLU, dropout, dense(), layers.ReLU])
-    logits = layers.Dense(num_classes, dtype="float32", name="classifier.6")(x)
+    logits = dense(num_classes)(dtype="float32", name="classifier.6")(x)
     return keras.Model(images, logits, name="alexnet")

@@ -5,7 +5,7 @@ from functools import partial
 import keras
 from keras import layers
 
-from nets.blocks import numbered
+from nets.blocks import numbered, small_uniform
 from utils.errors import InputError
 
 _STAGES = {  # size -> output channels of the convolutions of each stage
@@ -52,11 +52,15 @@ def build_imagenet_vgg(
     Raises:
         InputError: `size` is not one of `VGG_SIZES`.
     """
-    dense = partial(layers.Dense, 4096, kernel_initializer="he_normal")
+
+    def dense(units=4096):
+        return partial(layers.Dense, units, kernel_initializer=small_uniform())
+
     images = layers.Input(input_shape, name="images")
     x = layers.Flatten(name="flatten")(_features(images, size, batch_norm))
-    x = numbered(x, "classifier", 2 * [dense, layers.ReLU, partial(layers.Dropout, 0.5)])
-    logits = layers.Dense(num_classes, dtype="float32", name="classifier.6")(x)
+    dropout = partial(layers.Dropout, 0.5)
+    x = numbered(x, "classifier", [dense(), layers.ReLU, dropout, dense(), layers.ReLU, dropout])
+    logits = dense(num_classes)(dtype="float32", name="classifier.6")(x)
     return keras.Model(images, logits, name=f"vgg_{size}_bn" if batch_norm else f"vgg_{size}")
 
 

@@ -3,8 +3,10 @@
 import importlib
 import math
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from datasets.config import DataConfig
 from nets.config import NetConfig, NetworkConfig, TrainingConfig
@@ -177,3 +179,27 @@ def test_a_helper_builds_its_network_for_images_and_classes_asked(net):
     data = DataConfig(disk="local", local_directory="/nowhere", image_size=64)
     model = _helper(net, data, num_classes=7, mobilenet_depth_mult=0.25).build_model()
     assert (model.input_shape, model.output_shape) == ((None, 64, 64, 3), (None, 7))
+
+
+@pytest.mark.parametrize(("net", "size"), [("alexnet", 64), ("vgg", 32)])
+def test_networks_without_batch_norm_learn_at_the_first_rate_of_their_recipe(net, size):
+    """Neither warms up: with too large weights in the dense layers the loss rises to thousands within five steps."""
+    helper = _helper(net, DataConfig(disk="embedded", image_size=size))
+    keras.utils.set_random_seed(0)
+    model = helper.build_model()
+    random = np.random.default_rng(0)
+    images, labels = random.standard_normal((16, size, size, 3)).astype(np.float32), np.arange(16) % 10
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = helper.loss(labels, model(images, training=False))
+        optimizer.apply(tape.gradient(loss, model.trainable_variables))
+        return loss
+
+    losses = [float(step()) for _ in range(12)]
+    assert losses[0] == pytest.approx(np.log(10), abs=0.1)
+    assert max(losses) < 4
+    assert min(losses[6:]) < losses[0] - 0.1
