@@ -126,10 +126,10 @@ class FineTuner:
         """Trains for `iterations` steps."""
         for variable in self._step.optimizer.variables:
             variable.assign(tf.zeros_like(variable.value))
-        for variable, state in self._random_states:
-            variable.assign(state)
         self._masks.adopt_kernels()
         self._step.run(iter(self._batches(0)), warm_up_cosine(np.arange(iterations), self._rate, iterations))
+        for variable, state in self._random_states:
+            variable.assign(state)
 
 
 class RolloutEvaluator:

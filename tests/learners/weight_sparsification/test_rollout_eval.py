@@ -225,6 +225,9 @@ def test_each_fine_tuning_draws_the_same_random_numbers():
         tuner.run(3)
         found.append(_values(model))
     _assert_same(*found)
+    states = [path for path in start if "seed_generator_state" in path]
+    assert len(states) == 1
+    np.testing.assert_array_equal(found[0][states[0]], start[states[0]])  # what is trained next begins as ever
 
 
 # RolloutEvaluator.
