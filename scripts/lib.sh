@@ -58,6 +58,19 @@ idle_gpus() {
     ' <<<"$1" | sort -n | cut -d ' ' -f 2
 }
 
+# wait_for_idle_gpus NUMBER GPUS: idle_gpus; where fewer are idle than wanted and there, those of two seconds later. The
+# utilisation is a mean over the last second or so: a program that has just ended is still in it (seen on an H200).
+wait_for_idle_gpus() {
+    local gpus="$2" present idle
+    present="$(grep -c . <<<"$gpus" || true)"
+    idle="$(idle_gpus "$gpus" | grep -c . || true)"
+    if ((idle < $1 && $1 <= present)); then
+        sleep 2
+        gpus="$(list_gpus)"
+    fi
+    idle_gpus "$gpus"
+}
+
 # net_scripts: the net scripts there are, in one line.
 net_scripts() {
     (cd -- "$repo_root" && shopt -s nullglob && echo nets/*_run.py)

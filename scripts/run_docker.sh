@@ -264,7 +264,7 @@ choose_devices() {
         return
     fi
     present="$(grep -c . <<<"$gpus")"
-    mapfile -t idle < <(idle_gpus "$gpus")
+    mapfile -t idle < <(wait_for_idle_gpus "$number" "$gpus")
     ((number <= ${#idle[@]})) ||
         fail "too few idle GPUs: this machine has $present, ${#idle[@]} of them idle. Received: $number wanted" \
             "(CUDA_VISIBLE_DEVICES, where set, is used as it is; empty, the CPU is used)"

@@ -49,7 +49,7 @@ choose_gpus() {
                 "starts as many nevertheless). Received: $number"
         return
     fi
-    mapfile -t idle < <(idle_gpus "$gpus")
+    mapfile -t idle < <(wait_for_idle_gpus "$number" "$gpus")
     ((number <= ${#idle[@]})) ||
         fail "too few idle GPUs: this machine has $present, ${#idle[@]} of them idle. Received: $number wanted" \
             "(CUDA_VISIBLE_DEVICES, where set, is used as it is)"

@@ -283,6 +283,15 @@ def test_busy_gpus_are_not_shared_unasked(checkout):
     assert checkout.started("nets/a_at_b_run.py", CUDA_VISIBLE_DEVICES="0")["env"]["CUDA_VISIBLE_DEVICES"] == "0"
 
 
+def test_a_gpu_whose_program_has_just_ended_is_idle(checkout):
+    """What nvidia-smi said on an H200 right after a program: no memory used, still 100% busy."""
+    checkout.set_gpus("0, 0, 143771, 100\n")
+    asked = f'"{checkout.bin}/asked"'
+    answers = f"if [[ -f {asked} ]]; then echo 0, 0, 143771, 0; else echo 0, 0, 143771, 100; fi"
+    checkout.write_program(checkout.bin / "nvidia-smi", f"{answers}\ntouch {asked}")
+    assert checkout.started("nets/a_at_b_run.py")["env"]["CUDA_VISIBLE_DEVICES"] == "0"
+
+
 def test_a_choice_of_gpus_already_made_is_kept(checkout):
     checkout.set_gpus(FIVE_GPUS)
     for chosen, number in [("1,4", "2"), ("GPU-12ab", "1"), ("", "1"), ("-1", "1"), ("", "8"), ("-1", "8")]:
