@@ -264,6 +264,7 @@ def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(optimal, tmp_pat
         "dense training": Moment((run_dir / "dense" / "checkpoint.previous.npz").exists, "dense"),
         "pruning paths": Moment(lambda: "dense" in _stages(run_dir), "paths"),
         "search before the agent learns": Moment(lambda: _has_lines(run_dir / "search.jsonl", 3), "search"),
+        "solving the best given": Moment(lambda: any(run_dir.glob("finalists/resolved_*.npz")), "search"),
         "search while it learns": Moment(lambda: _has_lines(run_dir / "search.jsonl", 20), "search"),
         "finalists": Moment((run_dir / "finalists" / "finalist_0.npz").exists, "finalists"),
         "final training": Moment((run_dir / "training" / "checkpoint.previous.npz").exists, "training"),

@@ -8,6 +8,7 @@ from compressors.ratios import Ratios
 from learners.variables import named_arrays, restore_variables
 from learners.weight_sparsification.ratio_search import Record
 from learners.weight_sparsification.rollout_eval import Measure, RolloutEvaluator
+from utils.errors import RunError
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
 from utils.workers import ALONE, Workers, from_first
@@ -114,8 +115,15 @@ def judge_finalists(
 
 
 def _read(files: Sequence[Path | None], workers: Workers) -> list[Checkpoint | None]:
-    """What an earlier start left in the files."""
-    return from_first(workers, lambda: [file and read_checkpoint(file) for file in files])
+    """What an earlier start left in the files; None of one that is damaged, which is told: it can be computed again."""
+
+    def read(file: Path | None) -> Checkpoint | None:
+        try:
+            return file and read_checkpoint(file)
+        except RunError:
+            return None
+
+    return from_first(workers, lambda: [read(file) for file in files])
 
 
 def _complete(

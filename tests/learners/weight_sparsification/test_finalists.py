@@ -127,6 +127,21 @@ def test_finalists_that_are_there_are_neither_solved_nor_fine_tuned_again(tmp_pa
     assert again.resolved == []
 
 
+@pytest.mark.parametrize(("name", "solved"), [("resolved_2", 1), ("finalist_1", 0)])
+def test_a_damaged_file_is_told_and_computed_again(tmp_path, capsys, name, solved):
+    whole = judge(FakeEvaluator(), tmp_path)
+    if name.startswith("resolved"):
+        (tmp_path / "finalist_1.npz").unlink()
+    damaged = tmp_path / f"{name}.npz"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    again = FakeEvaluator()
+    found = judge(again, tmp_path)
+    assert again.resolved == [0.5] * solved
+    assert f"{name}.npz is damaged" in capsys.readouterr().err
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(one.arrays["fc/kernel"], other.arrays["fc/kernel"])
+
+
 @pytest.mark.parametrize("directory", [None, "finalists"])
 def test_of_the_given_those_of_highest_reward_are_solved_and_the_likeliest_comes_first(tmp_path, directory):
     """Likelihoods fall with the ratio."""
