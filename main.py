@@ -6,6 +6,7 @@ python main.py nets/resnet_at_cifar10_run.py --learner weight-sparse [flags]
 import contextlib
 import dataclasses
 import gc
+import importlib
 import importlib.util
 import os
 import signal
@@ -47,7 +48,9 @@ FLAG_GROUPS = (
     DistillationConfig,
     LotteryTicketConfig,
 )
-USAGE = "usage: python main.py nets/<net>_at_<data>_run.py [--learner ...] [flags]"
+COMMANDS = ("export", "compare", "sweep")  # modules of commands/
+USAGE = """usage: python main.py nets/<net>_at_<data>_run.py [--learner ...] [flags]
+       python main.py export | compare | sweep ...     (--help after one of these says more)"""
 
 
 def run(arguments: list[str]) -> NoReturn:
@@ -73,6 +76,8 @@ def run(arguments: list[str]) -> NoReturn:
 
 def _run(arguments: list[str]) -> int:
     words = arguments if arguments[0].endswith("_run.py") else arguments[1:]
+    if words and words[0] in COMMANDS:
+        return importlib.import_module(f"commands.{words[0]}").run(words[1:])
     if any(word in ("--help", "-help", "-h", "--helpfull") for word in words):
         print(f"{USAGE}\n\n{help_text(FLAG_GROUPS)}")
         return 0

@@ -87,6 +87,59 @@ class Sizes(TypedDict):
     gzip_bytes: int
 
 
+class Milliseconds(TypedDict):
+    """Latency of one example on this machine: median, lowest and highest of the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+
+class ExportRow(TypedDict):
+    """One exported file, as its own runtime read and ran it.
+
+    One that its runtime refused has only `format`, `title` and `refused`, the reason.
+    """
+
+    format: str  # as `--export_formats` names it: "litert-sparse"
+    title: str  # "LiteRT, sparse float32"
+    refused: NotRequired[str]
+    file: NotRequired[str]  # below the run directory; a folder for a SavedModel
+    bytes: NotRequired[int]
+    gzip_bytes: NotRequired[int]
+    ideal_bytes: NotRequired[int]  # of the weights as this format stores them, see export.sizes.ideal_bytes
+    accuracy: NotRequired[float]
+    agreement: NotRequired[float | None]  # share of examples with the model's own prediction; None of a regression
+    largest_difference: NotRequired[float]  # of any output from the model's own
+    one_thread: NotRequired[Milliseconds | None]  # None where it is not a format to run: such as model.trim.npz
+    all_threads: NotRequired[Milliseconds | None]
+    peak_memory_bytes: NotRequired[int | None]
+
+
+class ExportLayer(TypedDict):
+    """What one kernel of the compressed network takes, stored in each way, in bytes."""
+
+    path: str
+    parameters: int
+    nonzero: int
+    dense_bytes: int
+    bitmap_bytes: int
+    ideal_bytes: dict[str, int]  # by the kind of values: "float32", "float16", "int8", "codebook-256", "codebook-16"
+
+
+class Exports(TypedDict):
+    """The files of a finished run: how they were checked, and each of them beside the dense network as LiteRT."""
+
+    model_digest: str  # SHA-256 of the weights they were made from
+    images: int  # of the evaluation set, which each was run over
+    machine: str
+    threads: int  # of "all threads"
+    seconds: float
+    dense: ExportRow
+    formats: list[ExportRow]
+    layers: list[ExportLayer]
+
+
 class Stage(TypedDict):
     """One stage of the run and its wall time."""
 
@@ -111,6 +164,7 @@ class Report(TypedDict):
     sizes: Sizes
     stages: list[Stage]
     rounds: NotRequired[list[RoundRow]]
+    exports: NotRequired[Exports]
     distillation: NotRequired[Distillation]
     notes: NotRequired[list[str]]
     metric: NotRequired[str]  # what is called accuracy here, where it is none
@@ -124,6 +178,7 @@ PARTS = {
     "training": TrainingResult,
     "sizes": Sizes,
     "distillation": Distillation,
+    "exports": Exports,
 }
 LIST_PARTS = {"layers": LayerRow, "stages": Stage, "rounds": RoundRow}
 ABSENT_PARTS = {"compressed": None, "search": None, "training": None, "layers": []}

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 MAY_IMPORT = {
-    "main": {"learners", "export", "compressors", "rl_agents", "nets", "utils"},
+    "main": {"commands", "learners", "export", "compressors", "rl_agents", "nets", "utils"},
+    "commands": {"main", "learners", "export", "nets", "utils"},
     "launchers": {"main", "utils"},
     "trimflow": {"learners", "export", "compressors", "rl_agents", "nets", "utils"},
     "learners": {"export", "compressors", "rl_agents", "nets", "utils"},
