@@ -1,18 +1,44 @@
 """What all pictures of a run share: colours, frames, and a file that is replaced as a whole.
 
-Colours are those of Okabe and Ito (2008), which colour-blind people can tell apart; shapes say the same as colours.
+The series' colours are those of Okabe and Ito (2008), which colour-blind people can tell apart, two of them darker so
+that each stands out from white at least 3 to 1; shapes say the same as colours. In a page each colour is a CSS variable
+with another shade on a dark background.
 """
 
+import io
 from pathlib import Path
+from types import MappingProxyType
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from utils.run_dir import write_atomically
+from matplotlib.text import Text
 
 DPI = 120
-BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
-PURPLE, SKY, GREY, LIGHT_GREY = "#cc79a7", "#56b4e9", "#8c8c8c", "#d9d9d9"
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# Name -> shade on a light and on a dark background. Pictures are drawn in the light ones.
+SERIES = MappingProxyType(
+    {
+        "blue": ("#0072b2", "#4aa3df"),
+        "orange": ("#b87f00", "#e69f00"),
+        "green": ("#008a65", "#1fb98c"),
+        "vermilion": ("#d55e00", "#f0813a"),
+        "purple": ("#b8608f", "#d98bb5"),
+        "sky": ("#2f8fc7", "#7cc6f0"),
+        "grey": ("#808080", "#8f979f"),
+        "light-grey": ("#d9d9d9", "#3c444d"),
+    }
+)
+NEUTRALS = MappingProxyType(
+    {
+        "ink": ("#1b1f24", "#e6e9ec"),
+        "muted": ("#5b636b", "#a4adb6"),
+        "grid": ("#e6e6e6", "#30373f"),
+        "paper": ("#ffffff", "#14181c"),
+    }
+)
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY, LIGHT_GREY = (light for light, _ in SERIES.values())
+INK, MUTED, GRID, PAPER = (light for light, _ in NEUTRALS.values())
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
@@ -30,16 +56,36 @@ def legend_above(axes: Axes) -> None:
 def say_no_data(axes: Axes, text: str) -> None:
     """Writes `text` in place of a plot."""
     axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=14, color=GREY)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=14, color=MUTED)
 
 
 def style_axes(axes: Axes) -> None:
     """Light lines across, no frame above and at the right."""
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+
+
+def prepare_texts(figure: Figure) -> None:
+    """Makes every text of the figure plain: a name such as `a$b$` is no formula, and none has control characters."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text("".join(c if c.isprintable() or c == "\n" else REPLACEMENT for c in text.get_text()))
+
+
+def figure_png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    prepare_texts(figure)
+    file = io.BytesIO()
+    with matplotlib.rc_context({"text.parse_math": False}):
+        figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Writes the figure as a PNG file; an older one stays unless the new one is whole."""
-    write_atomically(Path(path), lambda temporary: figure.savefig(temporary, format="png"))
+    from utils.run_dir import write_atomically  # loads TensorFlow, which pages can be made without
+
+    content = figure_png(figure)
+    write_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
