@@ -13,6 +13,14 @@ class WeightSparseConfig:
     """Weight sparsification (--learner weight-sparse)"""
 
     save_path: str = flag("", "the compressed model [<run_dir>/model.keras]", name="ws_save_path", affects_result=False)
+    # No part of a run's identity: what is in the file is made from what the identity names, and is checked.
+    paths: str = flag(
+        "",
+        "the pruning paths: taken from there if they are of this dense network, else built and kept there "
+        "[<run_dir>/paths.npz]",
+        name="ws_paths",
+        affects_result=False,
+    )
     prune_ratio: float = flag(
         0.75, "share of all prunable weights to remove", name="ws_prune_ratio", minimum=0, maximum=1
     )

@@ -45,7 +45,13 @@ from learners.weight_sparsification.rollout_eval import (
     RolloutEvaluator,
     SgdPruner,
 )
-from learners.weight_sparsification.shared_paths import build_paths, shared_grams
+from learners.weight_sparsification.shared_paths import (
+    build_paths,
+    check_paths_file,
+    paths_origin,
+    shared_grams,
+    shared_table,
+)
 from nets.tasks import ACCURACY, TOP_1, TOP_5
 from rl_agents.ddpg.agent import DdpgAgent
 from utils.errors import InputError
@@ -99,6 +105,8 @@ class WeightSparseLearner(Learner):
         options = self.config.weight_sparse
         if self.model_path.suffix != ".keras":
             raise InputError(f"--ws_save_path must end in .keras. Received: {options.save_path!r}")
+        if options.paths and self.workers.is_first:
+            check_paths_file(Path(options.paths))
         if options.reward_type == "multi-obj" and self.helper.metric_name != ACCURACY:
             raise InputError(
                 "--ws_reward_type must be single-obj where the quality is no accuracy: multi-obj multiplies it by "
@@ -141,21 +149,36 @@ class WeightSparseLearner(Learner):
         return self._report(model, ratios, training)
 
     def path_table(self, dense: keras.Model) -> PathTable:
-        """All pruning paths of the dense network, built once."""
-        path = self.run_dir.file("paths.npz")
-        if "paths" in self.run_dir.stages():
-            return PathTable(*from_first(self.workers, lambda: read_paths(path)))
-        started = time.perf_counter()
-        self.say(f"pruning paths of {len(self.layers)} layers")
+        """All pruning paths of the dense network, built once: by this run, or by the first that shares `--ws_paths`."""
+        options, own = self.config.weight_sparse, self.run_dir.file("paths.npz")
+        is_finished = "paths" in self.run_dir.stages()
+        if is_finished and from_first(self.workers, own.exists):
+            return PathTable(*from_first(self.workers, lambda: read_paths(own)))
+        started, kernels = time.perf_counter(), prunable_kernels(dense)
         images = self.helper.calibration_images(CALIBRATION_IMAGES)
-        kept = kept_inputs(network_sizes(dense, images[0]), len(images), self.config.weight_sparse.gram_memory)
-        if sampled := describe(kept):
-            self.say(sampled)
-        grams = shared_grams(dense, images, self.workers, kept)
-        table = build_paths(prunable_kernels(dense), grams, self.config.weight_sparse.path_score, self.workers)
-        if self.workers.is_first:
-            table.save(path)
-        self.run_dir.finish_stage("paths", time.perf_counter() - started)
+        kept = kept_inputs(network_sizes(dense, images[0]), len(images), options.gram_memory)
+
+        def build() -> PathTable:
+            self.say(f"pruning paths of {len(self.layers)} layers")
+            if sampled := describe(kept):
+                self.say(sampled)
+            grams = shared_grams(dense, images, self.workers, kept)
+            return build_paths(kernels, grams, options.path_score, self.workers)
+
+        source = {}
+        if options.paths:
+            file, origin = Path(options.paths), paths_origin(dense, images, kept, options.path_score)
+            table, seconds, was_there = shared_table(file, kernels, origin, build, self.workers, self.say)
+            if was_there:
+                self.say(f"pruning paths of {len(self.layers)} layers from {file}")
+                source = {"source": str(file)}
+        else:
+            table = build()
+            if self.workers.is_first:
+                table.save(own)
+            seconds = time.perf_counter() - started
+        if not is_finished:
+            self.run_dir.finish_stage("paths", seconds, source)
         return table
 
     def allocation(self, protocol: str, dense: keras.Model, table: PathTable | None = None) -> Ratios:
@@ -339,8 +362,15 @@ class WeightSparseLearner(Learner):
                 "layers": layers,
                 "search": self._search_summary(training.step_seconds),
                 "training": training_summary(training),
+                **self._notes(),
             },
         )
+
+    def _notes(self) -> dict[str, list[str]]:
+        """What the report must say of the run beside its figures."""
+        source = self.run_dir.stages().get("paths", {}).get("source")
+        note = f"The pruning paths are those of {source}, which another run built: the time is not counted here."
+        return {"notes": [note]} if source else {}
 
     def _search_summary(self, step_seconds: float) -> dict[str, Any]:
         """What choosing the ratios cost; a masked training step counts as a dense one (they differ by under 2%)."""

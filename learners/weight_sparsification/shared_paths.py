@@ -1,17 +1,36 @@
-"""Gram matrices and pruning paths by several workers: each takes a share of the images, then of the layers."""
+"""Gram matrices and pruning paths, shared: by several workers, each building a part, and by several runs, in a file."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import fcntl
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from compressors.input_patches import as_matrix
-from compressors.path_table import PathTable
+from compressors.path_table import PathTable, read_paths
 from compressors.pruning_path import DENSITIES, build_path
 from compressors.regression import collect_grams, collect_parts
 from compressors.second_moments import InputSample, KeptInputs, Moment
-from utils.workers import Workers
+from learners.variables import named_arrays
+from utils.errors import InputError
+from utils.run_dir import write_atomically
+from utils.workers import Workers, digest, from_first
+
+_ORIGIN = "origin"  # the member of the .npz file that says what the paths in it were made from
+
+
+class SharedPaths(NamedTuple):
+    """A table of pruning paths, the seconds it took (waiting not counted), and whether the file had it."""
+
+    table: PathTable
+    seconds: float
+    was_there: bool
 
 
 def shared_grams(
@@ -73,3 +92,111 @@ def share_out(costs: Sequence[float], size: int) -> list[int]:
         owners[index] = min(range(size), key=loads.__getitem__)
         loads[owners[index]] += costs[index]
     return owners
+
+
+def paths_origin(model: keras.Model, images: np.ndarray, kept: Mapping[str, KeptInputs], score: str) -> str:
+    """A short hash of all that Gram matrices and paths depend on: the network, the images, how they are used.
+
+    Args:
+        images: the calibration images [N, ...].
+        kept: the layers that keep inputs in place of the matrix, and which.
+        score: as in `build_path`.
+    """
+    chosen = {f"kept/{path}": inputs.numbers for path, inputs in kept.items()}
+    rules = {"densities": np.asarray(DENSITIES), "score": np.array(score)}
+    weights = [v for v in model.variables if keras.backend.is_float_dtype(v.dtype)]  # not what random numbers come from
+    return digest({**named_arrays(weights), **chosen, **rules, "images": np.asarray(images)})
+
+
+def shared_table(
+    file: Path,
+    kernels: Sequence[keras.Variable],
+    origin: str,
+    build: Callable[[], PathTable],
+    workers: Workers,
+    say: Callable[[str], None] = lambda line: None,
+) -> SharedPaths:
+    """The table of `file` where it is of this origin, else the one that `build` gives, which then lies there.
+
+    Of several runs that begin together one builds, and the others wait for it; where it dies the next one builds.
+
+    Args:
+        kernels: of the dense network.
+        origin: from `paths_origin`.
+        say: is told where there is something to wait for.
+
+    Raises:
+        InputError: the file is no table of pruning paths, or damaged.
+    """
+
+    def in_file() -> SharedPaths | None:
+        started = time.perf_counter()
+        found = from_first(workers, lambda: _read(file, origin))
+        table = None if found is None else PathTable(*found)
+        if table is None or not table.is_of(kernels):
+            return None
+        return SharedPaths(table, time.perf_counter() - started, True)
+
+    if (known := in_file()) is not None:
+        return known
+    with _one_at_a_time(file, say) if workers.is_first else contextlib.nullcontext():
+        if (known := in_file()) is not None:
+            return known
+        started = time.perf_counter()
+        table = build()
+        if workers.is_first:
+            _save(table, file, origin)
+        return SharedPaths(table, time.perf_counter() - started, False)
+
+
+def check_paths_file(file: Path) -> None:
+    """Raises InputError for a file that is no table of pruning paths and must not be written over."""
+    if file.suffix != ".npz":
+        raise InputError(f"--ws_paths must end in .npz. Received: {str(file)!r}")
+    if file.exists():
+        _read_origin(file)
+
+
+def _read(file: Path, origin: str) -> tuple | None:
+    """What `read_paths` gives; None where there is no file, or one of another origin."""
+    if not file.exists() or _read_origin(file) != origin:
+        return None
+    return read_paths(file)
+
+
+def _read_origin(file: Path) -> str | None:
+    """What the paths in the file were made from; None where it does not say, as that of a run of its own."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if "densities" not in arrays:
+                raise ValueError("it has no densities")
+            return str(arrays[_ORIGIN]) if _ORIGIN in arrays else None
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"--ws_paths must be a table of pruning paths of ours, or a file that is not there yet; delete one that is "
+            f"damaged. Received: {file} ({error})"
+        ) from error
+
+
+def _save(table: PathTable, file: Path, origin: str) -> None:
+    """Writes the table and its origin, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        table.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive, archive.open(f"{_ORIGIN}.npy", "w") as stream:
+            np.lib.format.write_array(stream, np.array(origin), allow_pickle=False)
+
+    write_atomically(file, write)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(file: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Within it no other run builds the paths of this file. The lock beside it is free again when its holder dies."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file.with_name(f"{file.name}.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another run is building the pruning paths {file}; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
