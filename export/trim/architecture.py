@@ -1,0 +1,88 @@
+"""A network without its values: Keras' configuration of it, and the network that Keras makes of that, within a budget."""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from utils.errors import InputError, first_line
+from utils.keras_layers import all_layers, has_lambda
+
+
+def architecture_of(model: keras.Model) -> dict[str, Any]:
+    """The JSON-able configuration of `model`, without how it was compiled.
+
+    Raises:
+        InputError: it is not built, or has what cannot be kept: Python code of a Lambda layer, a vocabulary beside its
+            variables, or a configuration that is no JSON.
+    """
+    if not model.built:
+        raise InputError(f"A network to be saved must be built: call it once. Received: {model.name}, which is not")
+    if has_lambda(model):
+        raise InputError(
+            "A trim file carries no Python code: write the Lambda layers as classes of their own. "
+            f"Received: {model.name} with one or more"
+        )
+    for layer in all_layers(model):
+        if hasattr(layer, "save_assets"):
+            raise InputError(
+                f"A trim file holds variables alone. Received: layer {layer.name} ({type(layer).__name__}), "
+                "which keeps more than variables"
+            )
+    try:
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    except Exception as error:  # whatever the get_config of the user's own layers raises
+        raise InputError(f"Keras cannot give the configuration of {model.name}: {first_line(error)}") from error
+    return _without(config, "compile_config")
+
+
+def build_model(config: Mapping[str, Any], budget: int) -> keras.Model:
+    """The network of that configuration, its values as freshly initialised.
+
+    Args:
+        budget: bytes that all its variables together may take.
+
+    Raises:
+        InputError: Keras cannot build it, such as for a class that it does not know, or it would be larger.
+    """
+    try:
+        with tf.variable_creator_scope(_within(budget)):  # Keras takes from the configuration, so it gets a copy
+            model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
+    except Exception as error:  # a configuration may hold anything, and so Keras raises anything
+        raise InputError(f"Keras cannot build the network in it: {first_line(error)}") from error
+    if not isinstance(model, keras.Model):
+        raise InputError(f"It must hold a network. Received: {type(model).__name__}")
+    return model
+
+
+def finish_loading(model: keras.Model) -> None:
+    """Lets layers that compute something of their variables do so anew, such as Normalization."""
+    for layer in all_layers(model):
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+
+
+def _without(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(part, key) for name, part in value.items() if name != key}
+    return [_without(part, key) for part in value] if isinstance(value, list) else value
+
+
+def _within(budget: int) -> Callable[..., tf.Variable]:
+    """A creator of variables that refuses the first one to exceed the budget, before it takes any memory."""
+    used = 0
+
+    def create(next_creator: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
+        nonlocal used
+        value = options["initial_value"]
+        # Traced, not run: TensorFlow then knows how large it will be.
+        spec = tf.function(value).get_concrete_function().structured_outputs if callable(value) else value
+        used += spec.shape.num_elements() * spec.dtype.size
+        if used > budget:
+            raise ValueError(f"its variables take more than the {budget:,} bytes that the file says")
+        return next_creator(**options)
+
+    return create
