@@ -11,14 +11,15 @@ from matplotlib.transforms import Bbox
 
 from export.comparison import texts
 from export.comparison.comparison import Comparison, CostPoint, Front
-from export.comparison.texts import Quality
-from export.figures import BLUE, GREY, INK, MUTED, new_figure, style_axes
+from export.comparison.texts import Quality, printable
+from export.figures import BLUE, GREY, INK, MUTED, new_figure, prepare_texts, style_axes
 
 SIZE = 3.6, 3.1  # inches
 LOG_FROM = 8.0  # largest over smallest cost from which the axis is logarithmic
 UNITS = {"bytes": 1e3, "flops": 1e6}  # of an axis
 MOST_LABELS = 12
 LONGEST_LABEL = 28
+LABEL_STYLE = {"fontsize": 7.5, "color": INK, "parse_math": False, "in_layout": False}
 DENSE = "dense"
 SPOTS = ((5, 5, "left", "bottom"), (5, -5, "left", "top"), (-5, 5, "right", "bottom"), (-5, -5, "right", "top"))
 
@@ -103,6 +104,7 @@ def _tick(value: float, quality: Quality) -> str:
 
 def _label(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
     """Writes names beside points, each where it covers no other name and no point; where there is no room, none."""
+    prepare_texts(figure)  # drawn here, before the page does it
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer, frame = canvas.get_renderer(), axes.get_window_extent()
@@ -111,12 +113,10 @@ def _label(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]
     legend = axes.get_legend()
     taken += [legend.get_window_extent(renderer)] if legend else []
     for name, x, y in points[:MOST_LABELS]:
-        text = name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 3]}..."
+        text = printable(name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 3]}...")
         for dx, dy, horizontal, vertical in SPOTS:
-            note = axes.annotate(
-                text, (x, y), (dx, dy), textcoords="offset points", ha=horizontal, va=vertical, fontsize=7.5, color=INK
-            )
-            note.set_in_layout(False)
+            aligned = {"ha": horizontal, "va": vertical}
+            note = axes.annotate(text, (x, y), (dx, dy), textcoords="offset points", **aligned, **LABEL_STYLE)
             box = note.get_window_extent(renderer)
             is_inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if is_inside and not any(box.overlaps(other) for other in taken):

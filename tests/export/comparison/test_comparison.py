@@ -137,6 +137,13 @@ def test_a_group_is_ranked_by_means_over_the_same_runs(tmp_path):
     assert (point.accuracy.mean, point.cost.mean) == (0.9, 100)
 
 
+def test_a_mean_that_is_equal_but_for_its_last_binary_digit_is_equal(tmp_path):
+    assert (0.8 + 0.9) / 2 > 0.85
+    a, b = (write_accuracy(tmp_path / str(s), acc, {"seed": s}) for s, acc in enumerate((0.8, 0.9)))
+    c = write_accuracy(tmp_path / "c", 0.85, {"ws_prune_ratio": 0.5})
+    assert compared(a, b, c).fronts[0].members == {0, 1}
+
+
 # What a reader must know.
 
 
