@@ -8,14 +8,18 @@ with another shade on a dark background.
 import io
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 DPI = 120
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+LONGEST_TITLE, LONGEST_NAME = 180, 40  # characters
 # Name -> shade on a light and on a dark background. Pictures are drawn in the light ones.
 SERIES = MappingProxyType(
     {
@@ -43,14 +47,28 @@ INK, MUTED, GRID, PAPER = (light for light, _ in NEUTRALS.values())
 
 def new_figure(width: float, height: float, title: str) -> Figure:
     """An empty figure of `width` by `height` inches; a long title makes it wider rather than being cut."""
+    title = title if len(title) <= LONGEST_TITLE else title[: LONGEST_TITLE - 1] + "\N{HORIZONTAL ELLIPSIS}"
     figure = Figure(figsize=(max(width, 0.5 + 0.1 * len(title)), height), dpi=DPI, layout="constrained")
     figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=12)
     return figure
 
 
-def legend_above(axes: Axes) -> None:
+def layer_name(path: str) -> str:
+    """A kernel's path as pictures name it: without "/kernel", of a long one the end, which tells layers apart."""
+    name = path.removesuffix("/kernel")
+    return name if len(name) <= LONGEST_NAME else "\N{HORIZONTAL ELLIPSIS}" + name[1 - LONGEST_NAME :]
+
+
+def legend_above(axes: Axes, **style: Any) -> None:
     """A legend in one row above the axes, where it cannot cover data."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=8, fontsize=9, frameon=False, columnspacing=1.4)
+    style = {"ncols": 8, "fontsize": 9, "frameon": False, "columnspacing": 1.4} | style
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), **style)
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """The legend of `axes` below all panels of the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=6, fontsize=9, frameon=False, columnspacing=1.4)
 
 
 def say_no_data(axes: Axes, text: str) -> None:
@@ -59,12 +77,18 @@ def say_no_data(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=14, color=MUTED)
 
 
-def style_axes(axes: Axes) -> None:
-    """Light lines across, no frame above and at the right."""
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
+def style_axes(axes: Axes, lines: str = "y") -> None:
+    """Light lines across from the axis `lines`, no frame above and at the right."""
+    axes.grid(axis=lines, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Labels of a log axis as plain numbers ("10,000"), at powers of ten only."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def prepare_texts(figure: Figure) -> None:

@@ -1,7 +1,7 @@
 """Pictures of a run as PNG files: the search, the ratio of each layer, the training.
 
-Each function writes one file; every title holds the data title, so that a picture of the embedded set is never taken
-for one of CIFAR-10.
+Each `draw_` function makes one figure, the `plot_` function of the same name writes it as a file. Every title holds the
+data title, so that a picture of the embedded set is never taken for one of CIFAR-10.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from export.figures import (
@@ -21,7 +22,9 @@ from export.figures import (
     PURPLE,
     SKY,
     VERMILION,
+    layer_name,
     legend_above,
+    log_ticks,
     new_figure,
     save_figure,
     say_no_data,
@@ -32,13 +35,10 @@ AGENT = "agent"
 LABEL_GAP = 0.045  # least distance of two labels at the right of the search plot, as a share of its height
 
 
-def plot_search(
-    records: Sequence[Mapping[str, Any]],
-    path: str | Path,
-    data_title: str,
-    finalists: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """Writes the reward of each roll-out: the agent's, the other protocols' by name, the best so far, the finalists.
+def draw_search(
+    records: Sequence[Mapping[str, Any]], data_title: str, finalists: Sequence[Mapping[str, Any]] = ()
+) -> Figure:
+    """The reward of each roll-out: the agent's, the other protocols' by name, the best so far, the finalists.
 
     Roll-outs far below the protocols are drawn as triangles on the lower edge, so that the good ones can be told apart.
 
@@ -55,11 +55,11 @@ def plot_search(
         _draw_search(axes, records, finalists)
     else:
         say_no_data(axes, "no roll-outs")
-    save_figure(figure, path)
+    return figure
 
 
-def plot_ratios(layers: Sequence[Mapping[str, Any]], path: str | Path, data_title: str) -> None:
-    """Writes each layer's sparsity and target, and below it how many of its parameters are kept (log scale).
+def draw_ratios(layers: Sequence[Mapping[str, Any]], data_title: str) -> Figure:
+    """Each layer's sparsity and target, and below it how many of its parameters are kept (log scale).
 
     Args:
         layers: rows of `report.json`: "path", "parameters", "target_ratio" (None: the weights decide), "sparsity".
@@ -72,13 +72,11 @@ def plot_ratios(layers: Sequence[Mapping[str, Any]], path: str | Path, data_titl
         _draw_ratios(ratio_axes, size_axes, layers)
     else:
         say_no_data(ratio_axes, "no prunable layers")
-    save_figure(figure, path)
+    return figure
 
 
-def plot_training(
-    history: Sequence[Mapping[str, Any]], path: str | Path, data_title: str, metric: str = "accuracy"
-) -> None:
-    """Writes accuracy, loss, sparsity (where any is above 0) and learning rate over training iterations, in panels.
+def draw_training(history: Sequence[Mapping[str, Any]], data_title: str, metric: str = "accuracy") -> Figure:
+    """Accuracy, loss, sparsity (where any is above 0) and learning rate over training iterations, in panels.
 
     A training with a teacher has another panel with the loss against that.
 
@@ -102,7 +100,29 @@ def plot_training(
     else:
         say_no_data(panels["accuracy"], "no iterations")
     figure.align_ylabels()
-    save_figure(figure, path)
+    return figure
+
+
+def plot_search(
+    records: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    data_title: str,
+    finalists: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Writes `draw_search` as a PNG file."""
+    save_figure(draw_search(records, data_title, finalists), path)
+
+
+def plot_ratios(layers: Sequence[Mapping[str, Any]], path: str | Path, data_title: str) -> None:
+    """Writes `draw_ratios` as a PNG file."""
+    save_figure(draw_ratios(layers, data_title), path)
+
+
+def plot_training(
+    history: Sequence[Mapping[str, Any]], path: str | Path, data_title: str, metric: str = "accuracy"
+) -> None:
+    """Writes `draw_training` as a PNG file."""
+    save_figure(draw_training(history, data_title, metric), path)
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -173,6 +193,7 @@ def _draw_baselines(axes: Axes, baselines: Sequence[Mapping[str, Any]], last: in
     low, high = axes.get_ylim()
     heights = [(r["reward"] - low) / (high - low) for r in baselines]
     edge = axes.get_xlim()[1]
+    leader = {"arrowstyle": "-", "color": GREY, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
     _scatter(axes, baselines, color=ORANGE, marker="s", s=40, edgecolor="black", label="other protocols", zorder=4)
     for record, place in zip(baselines, spread(heights, LABEL_GAP, 0.01, 0.99), strict=True):
         reward = record["reward"]
@@ -184,7 +205,7 @@ def _draw_baselines(axes: Axes, baselines: Sequence[Mapping[str, Any]], last: in
             textcoords="axes fraction",
             fontsize=9,
             verticalalignment="center",
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 0},
+            arrowprops=leader,
         )
 
 
@@ -208,8 +229,9 @@ def _draw_ratios(ratio_axes: Axes, size_axes: Axes, layers: Sequence[Mapping[str
     kept = np.round((1 - sparsity) * parameters)
     size_axes.bar(places, kept, width=0.72, color=GREEN, label="kept")
     size_axes.set_yscale("log")
+    log_ticks(size_axes.yaxis)
     size_axes.set_ylim(bottom=max(kept[kept > 0].min(initial=parameters.min()) / 3, 0.5))
-    size_axes.set_xticks(places, [layer["path"].removesuffix("/kernel") for layer in layers], rotation=90, fontsize=8)
+    size_axes.set_xticks(places, [layer_name(layer["path"]) for layer in layers], rotation=90, fontsize=8)
     size_axes.set_xlim(-0.7, len(layers) - 0.3)
     for axes in (ratio_axes, size_axes):
         legend_above(axes)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from export.figures import BLUE, GREY, ORANGE, legend_above, new_figure, save_figure, style_axes
@@ -14,7 +15,12 @@ MOST_LABELS = 12  # of rounds, below the plot
 def plot_rounds(
     rounds: Sequence[Mapping[str, Any]], path: str | Path, data_title: str, metric: str = "accuracy"
 ) -> None:
-    """Writes test and validation accuracy of the dense network and after each round over the share of weights removed.
+    """Writes `draw_rounds` as a PNG file."""
+    save_figure(draw_rounds(rounds, data_title, metric), path)
+
+
+def draw_rounds(rounds: Sequence[Mapping[str, Any]], data_title: str, metric: str = "accuracy") -> Figure:
+    """Test and validation accuracy of the dense network and after each round over the share of weights removed.
 
     The axis is logarithmic in the share that is left, as in Frankle & Carbin 2019: a round is a step of equal length.
 
@@ -42,4 +48,4 @@ def plot_rounds(
     axes.xaxis.set_ticklabels([f"{100 * row['sparsity']:.4g}%" for row in labelled])
     legend_above(axes)
     style_axes(axes)
-    save_figure(figure, path)
+    return figure
