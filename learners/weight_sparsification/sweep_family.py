@@ -1,0 +1,200 @@
+"""The directory of a sweep's family of runs: whose it is, what is finished in it, and who is at work there."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from export.comparison.files import write_text
+from learners.weight_sparsification.sweep_plan import DENSE, LOGS, PATHS, Member
+from utils.errors import InputError, RunError
+
+FILE_NAME = "sweep.json"
+LOCK = "sweep.lock"
+PATIENCE = 60.0  # seconds in which the members of a sweep that was killed must have ended
+_PAUSE = 0.2
+
+
+class FamilyDir:
+    """`<directory>/sweep.json`: the configuration of the family and what is known of it.
+
+    The file holds "net", "flags" (flag -> value, all that the results depend on but the ratios), "ratios", "commands"
+    (member -> the command that repeats it alone), "facts" (of the network, and of what the dense run took) and
+    "seconds" (part of the sweep -> wall time, over all starts).
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def known(self) -> dict[str, Any]:
+        """What sweep.json says; nothing where there is none.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        path = self.path / FILE_NAME
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return {"facts": {}, "seconds": {}, "ratios": [], "flags": {}, "net": ""} | found
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, NotADirectoryError) as error:
+            raise InputError(f"{path} is damaged ({error}): --overwrite starts anew") from error
+
+    def check(self, net: str, flags: Mapping[str, Any], ratios: Sequence[float], overwrite: bool) -> None:
+        """Whether a sweep of this configuration may work here; looks only.
+
+        A sweep with more ratios than before may: it goes on with further members.
+
+        Raises:
+            InputError: it is a file, holds a sweep of another configuration, or something else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--run_dir must be a directory. Received: {self.path}, which is a file")
+        if not (self.path / FILE_NAME).exists():
+            if self.path.exists() and {path.name for path in self.path.iterdir()} - {LOCK}:
+                raise InputError(
+                    f"--run_dir {self.path} is not empty and holds no sweep of ours: give another directory"
+                )
+            return
+        if overwrite:
+            return
+        known = self.known()
+        different = [] if known["net"] == net else [f"net script: {known['net']} there, {net} now"]
+        for name in sorted(known["flags"].keys() | flags.keys()):
+            before, now = known["flags"].get(name), flags.get(name)
+            if before != now:
+                different.append(f"--{name}: {before!r} there, {now!r} now")
+        if set(known["ratios"]) - set(ratios):
+            different.append(f"--ws_prune_ratio: {_listed(known['ratios'])} there, {_listed(ratios)} now")
+        if different:
+            lines = "".join(f"\n  {difference}" for difference in different)
+            raise InputError(
+                f"{self.path} holds a sweep of another configuration:{lines}\n"
+                "Give another --run_dir, or --overwrite to delete that family and start anew. More ratios may be added."
+            )
+
+    @contextlib.contextmanager
+    def hold(self, say: Callable[[str], None], patience: float = PATIENCE) -> Iterator[int]:
+        """Within it no other sweep works here. Gives the open lock, which children must inherit.
+
+        A sweep that was killed is followed by its members' deaths; until the last of them the lock is theirs.
+
+        Raises:
+            InputError: another sweep is at work here.
+            RunError: the members of one that was killed do not end.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK, "a+", encoding="ascii") as lock:
+            deadline, was_told = time.monotonic() + patience, False
+            while not _is_taken(lock):
+                lock.seek(0)
+                holder = lock.read().strip()
+                if holder and holder == _stamp(holder.split()[0]):
+                    raise InputError(f"another sweep is at work in {self.path}: process {holder.split()[0]}")
+                if time.monotonic() > deadline:
+                    raise RunError(f"runs of an earlier sweep are still at work in {self.path} and do not end")
+                if not was_told:
+                    say("waiting for the runs of an earlier sweep to end")
+                    was_told = True
+                time.sleep(_PAUSE)
+            lock.truncate(0)
+            lock.write(_stamp(str(os.getpid())))
+            lock.flush()
+            yield lock.fileno()
+
+    def open(self, content: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Claims the directory for this configuration; what is known of the same one before stays.
+
+        Args:
+            content: keys of sweep.json.
+        """
+        if overwrite:
+            self.delete()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write(self.known() | dict(content))
+
+    def record(self, **facts: Any) -> None:
+        """Adds facts of the family."""
+        known = self.known()
+        self._write(known | {"facts": known["facts"] | facts})
+
+    def add_seconds(self, part: str, seconds: float) -> None:
+        """Adds wall time to a part of the sweep."""
+        known = self.known()
+        total = known["seconds"].get(part, 0.0) + seconds
+        self._write(known | {"seconds": known["seconds"] | {part: round(total, 3)}})
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        write_text(self.path / FILE_NAME, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def delete(self) -> None:
+        """Deletes all that a sweep leaves, and nothing else; sweep.json last, so that what is left is still ours."""
+        if not (self.path / FILE_NAME).exists():
+            return
+        for path in [*self.path.glob("ratio_*"), *(self.path / name for name in (DENSE, LOGS))]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+        for path in [*self.path.glob("compare.*"), *(self.path / name for name in (PATHS, f"{PATHS}.lock"))]:
+            path.unlink(missing_ok=True)
+        (self.path / FILE_NAME).unlink()
+
+
+def is_finished(member: Member) -> bool:
+    """Whether the member's directory holds the finished run of this command line: its report, and no other flags.
+
+    Where files lie does not count: a family may have been moved. What flags the network itself suggests, its run looks
+    at where it is not finished.
+    """
+    try:
+        config = json.loads((member.run_dir / "config.json").read_text(encoding="utf-8"))
+        json.loads((member.run_dir / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    said = {name: value for name, value in member.flags.items() if name in config and name != "save_path"}
+    return all(_is_same(config[name], value) for name, value in said.items())
+
+
+def work_done(member: Member) -> int:
+    """How many stages the member has finished: with fewer there is more to do."""
+    try:
+        return len(json.loads((member.run_dir / "stages.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return 0
+
+
+def _is_same(value: Any, word: str) -> bool:
+    """Whether a value in config.json is what the command line says."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value).lower() == word.lower()
+    try:
+        return float(word) == value
+    except ValueError:
+        return False
+
+
+def _listed(ratios: Sequence[float]) -> str:
+    return ",".join(f"{ratio:g}" for ratio in ratios)
+
+
+def _is_taken(lock: Any) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _stamp(pid: str) -> str:
+    """A process' number and when it began: the number alone could go to another one. "" where there is none."""
+    try:
+        with open(f"/proc/{int(pid)}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return ""
+    return "" if fields[0] in "ZX" else f"{pid} {fields[19]}"
