@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from export.page.verdicts import sound_rows
 from export.report_schema import Milliseconds
 
 ACCURACY = "accuracy"  # the metric of a report that names none
-SOUND_LOSS = 0.01  # how much less accurate than its model a sound file may be
 
 
 class ExportFile(NamedTuple):
@@ -32,7 +32,7 @@ class Measures:
         flops_real: those that a runtime computes which does not skip zeros.
         gzip_bytes: all weights of the result, gzipped; no file, but every run has it.
         files: format -> exported file, the refused ones left out.
-        smallest: of the sound files (see `is_sound`).
+        smallest: of the sound files (as `export.page.verdicts.sound_rows` judges them).
         fastest: of the sound files with a latency, with one thread.
         dense_file: the dense network, exported for comparison.
     """
@@ -60,7 +60,7 @@ def measures_of(report: Mapping[str, Any]) -> Measures:
     flops_dense = sum(layer["flops_dense"] for layer in layers) if layers else dense.get("flops")
     exports = report.get("exports") or {"dense": {}, "formats": []}
     files = {row["format"]: _export_file(row) for row in exports["formats"] if _is_read(row)}
-    sound = [file for file in files.values() if is_sound(file, accuracy)]
+    sound = [files[row["format"]] for row in sound_rows(report) if row["format"] in files]
     timed = [file for file in sound if file.one_thread is not None]
     return Measures(
         dense_accuracy=dense["accuracy"],
@@ -79,11 +79,6 @@ def measures_of(report: Mapping[str, Any]) -> Measures:
         search_seconds=search["seconds"] if search else None,
         total_seconds=sum(stage["seconds"] for stage in report["stages"]),
     )
-
-
-def is_sound(file: ExportFile, accuracy: float) -> bool:
-    """Whether the file does what its model does: at most `SOUND_LOSS` less accurate than the model's `accuracy`."""
-    return accuracy - file.accuracy <= SOUND_LOSS + 1e-9  # so that exactly one point is one point in binary too
 
 
 def _is_read(row: Mapping[str, Any]) -> bool:

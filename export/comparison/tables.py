@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from export.comparison import texts
 from export.comparison.comparison import Comparison
 from export.comparison.groups import SEED, Spread, seeds_of, spread_over_seeds
-from export.comparison.measures import ACCURACY, SOUND_LOSS
+from export.comparison.measures import ACCURACY
 from export.comparison.runs import ComparedRun
 from export.comparison.texts import ABSENT, Quality
 
@@ -169,7 +169,7 @@ def _run_note(comparison: Comparison) -> str:
     if len(comparison.groups) < len(comparison.runs):
         said.append("Runs that differ in nothing but the seed are ranked by their mean.")
     if any(run.measures.smallest for run in comparison.runs):
-        loss = "one point" if comparison.metric == ACCURACY else f"{SOUND_LOSS:g}"
+        loss = "one point" if comparison.metric == ACCURACY else "a hundredth"
         said.append(
             f"Files count whose own {comparison.metric} is within {loss} of their model's; they are ranked by it."
         )

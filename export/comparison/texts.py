@@ -20,8 +20,8 @@ class Quality(NamedTuple):
     def of(cls, metric: str) -> "Quality":
         """How the metric of a report is shown."""
         if metric == ACCURACY:
-            return cls(metric, percent, lambda change: f"{100 * change:+.2f}")
-        return cls(metric, "{:.4f}".format, "{:+.4f}".format)
+            return cls(metric, percent, lambda change: f"{100 * change:+z.2f}")
+        return cls(metric, "{:.4f}".format, "{:+z.4f}".format)
 
 
 def percent(fraction: float) -> str:
