@@ -9,6 +9,19 @@ from export.report_schema import Milliseconds
 
 ACCURACY = "accuracy"  # the metric of a report that names none
 
+NUMBERS = (  # those of `Measures` that are one number
+    "dense_accuracy",
+    "accuracy",
+    "change",
+    "sparsity",
+    "flops_dense",
+    "flops_sparse",
+    "flops_real",
+    "gzip_bytes",
+    "search_seconds",
+    "total_seconds",
+)
+
 
 class ExportFile(NamedTuple):
     """A file that its runtime read and ran: its own accuracy, and one image's latency with one thread if it has one."""

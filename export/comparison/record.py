@@ -6,21 +6,9 @@ from typing import Any
 
 from export.comparison.comparison import Comparison, Front
 from export.comparison.groups import Group, Spread, seeds_of, spread_over_seeds
-from export.comparison.measures import ExportFile
+from export.comparison.measures import NUMBERS, ExportFile
 from export.comparison.runs import ComparedRun
 
-MEASURES = (
-    "dense_accuracy",
-    "accuracy",
-    "change",
-    "sparsity",
-    "flops_dense",
-    "flops_sparse",
-    "flops_real",
-    "gzip_bytes",
-    "search_seconds",
-    "total_seconds",
-)
 SPREADS = ("dense_accuracy", "accuracy", "change", "sparsity")
 
 
@@ -55,7 +43,7 @@ def _run_record(comparison: Comparison, index: int, output: Path) -> dict[str, A
         "directory": relative_directory(run, output),
         **{key: run.report[key] for key in ("model", "learner", "seed")},
         "config": varying,
-        **{key: getattr(run.measures, key) for key in MEASURES},
+        **{key: getattr(run.measures, key) for key in NUMBERS},
         "smallest": _file_record(run.measures.smallest),
         "fastest": _file_record(run.measures.fastest),
         "bytes": {name: file.bytes for name, file in run.measures.files.items()},

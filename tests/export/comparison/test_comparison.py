@@ -92,6 +92,12 @@ def test_another_network_or_learner_is_another_group(tmp_path):
     assert len(compared(a, b).groups) == 2
 
 
+def test_groups_that_differ_in_what_only_some_runs_have_are_told_apart_by_a_run(tmp_path):
+    a, b = (write_run(tmp_path / f"old_{seed}", {"seed": seed}) for seed in range(2))
+    c, d = (write_run(tmp_path / f"new_{seed}", {"seed": seed, "new_flag": 1}) for seed in range(2))
+    assert [group.name for group in compared(a, b, c, d).groups] == ["resnet_20 (old_0 ...)", "resnet_20 (new_0 ...)"]
+
+
 # Fronts.
 
 
