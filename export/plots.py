@@ -224,7 +224,7 @@ def _draw_ratios(ratio_axes: Axes, size_axes: Axes, layers: Sequence[Mapping[str
     ratio_axes.set_ylim(0, 1.02)
     ratio_axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
-    size_axes.bar(places, parameters, width=0.72, color=LIGHT_GREY, label="before")
+    size_axes.bar(places, parameters, width=0.72, color=LIGHT_GREY, edgecolor=GREY, linewidth=0.6, label="before")
     # A layer of which nothing is kept has no bar on a log scale.
     kept = np.round((1 - sparsity) * parameters)
     size_axes.bar(places, kept, width=0.72, color=GREEN, label="kept")

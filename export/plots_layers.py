@@ -7,7 +7,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from export.figures import BLUE, LIGHT_GREY, VERMILION, layer_name, legend_above, new_figure, say_no_data, style_axes
+from export.figures import (
+    BLUE,
+    GREY,
+    LIGHT_GREY,
+    VERMILION,
+    layer_name,
+    legend_above,
+    new_figure,
+    say_no_data,
+    style_axes,
+)
 
 LEAST_GAP = 0.021  # of two labels, as a share of the width
 
@@ -29,9 +39,9 @@ def draw_layers(layers: Sequence[Mapping[str, Any]], data_title: str) -> Figure:
     widths = np.array([layer["parameters"] for layer in layers], float)
     sparsity = np.array([layer["sparsity"] for layer in layers])
     left = np.concatenate([[0], np.cumsum(widths)[:-1]])
-    style = {"align": "edge", "edgecolor": "white", "linewidth": 0.6}
-    axes.bar(left, 1 - sparsity, widths, bottom=sparsity, color=LIGHT_GREY, label="kept", **style)
-    axes.bar(left, sparsity, widths, color=BLUE, label="removed", **style)
+    style = {"align": "edge", "linewidth": 0.6}
+    axes.bar(left, 1 - sparsity, widths, bottom=sparsity, color=LIGHT_GREY, label="kept", **style, edgecolor=GREY)
+    axes.bar(left, sparsity, widths, color=BLUE, label="removed", **style, edgecolor="white")
     overall = float(sparsity @ widths / widths.sum())
     line = {"color": VERMILION, "linestyle": (0, (4, 3)), "linewidth": 1.2}
     axes.axhline(overall, label=f"all layers together ({overall:.1%})", **line)

@@ -22,8 +22,8 @@ def write_html(record: RunRecord, path: Path, configuration: Mapping[str, Any] |
     Raises:
         RunError: the disk is full; a file that was there stays.
     """
-    text = html_text(record, configuration)
-    write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    content = html_text(record, configuration).encode("utf-8", errors="replace")  # names of files need not be UTF-8
+    write_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
 def html_text(record: RunRecord, configuration: Mapping[str, Any] | None = None) -> str:

@@ -18,7 +18,7 @@ LINE_START = re.compile(r"^(?:#(?=[#\s]|$)|[+-](?=[+\s-]|$)|\d+[.)](?=\s|$))")
 
 
 def write_markdown(record: RunRecord, path: Path, configuration: Mapping[str, Any] | None = None) -> None:
-    """Writes the report of a run as Markdown (GitHub's), with links to those pictures that lie in `plots` beside it.
+    """Writes the report of a run as Markdown (GitHub's), with links to the files that `picture_files` makes in `plots`.
 
     Args:
         configuration: what `config.json` holds, shown at the end.
@@ -26,22 +26,17 @@ def write_markdown(record: RunRecord, path: Path, configuration: Mapping[str, An
     Raises:
         RunError: the disk is full; a file that was there stays.
     """
-    path = Path(path)
-    plots = {file.stem for file in (path.parent / PLOTS).glob("*.png")}
-    text = markdown_text(record, configuration, plots)
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    content = markdown_text(record, configuration).encode("utf-8", errors="replace")  # names of files need not be UTF-8
+    write_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
-def markdown_text(
-    record: RunRecord, configuration: Mapping[str, Any] | None = None, plots: frozenset[str] | set[str] = frozenset()
-) -> str:
-    """The whole text; `plots` are the names of the pictures that there are files of."""
+def markdown_text(record: RunRecord, configuration: Mapping[str, Any] | None = None) -> str:
+    """The whole text."""
     document = report_document(record, configuration)
     parts = [f"# {escaped(document.title)}", escaped(document.lead), escaped(document.subtitle)]
     for section in document.sections:
-        blocks = [text for block in section.blocks for text in _block(block, plots)]
-        if blocks:
-            parts += [f"## {escaped(section.title)}", *blocks]
+        blocks = [text for block in section.blocks for text in _block(block)]
+        parts += [f"## {escaped(section.title)}", *blocks]
     return "\n\n".join(parts) + "\n"
 
 
@@ -84,7 +79,7 @@ def _is_spanned(line: Sequence[str], place: int) -> bool:
     return place > 0 and bool(line[place]) and place + 2 < len(line) and not any(line[place + 1 :])
 
 
-def _block(block: Block, plots: frozenset[str] | set[str]) -> Iterator[str]:
+def _block(block: Block) -> Iterator[str]:
     if block.kind == "paragraph":
         yield escaped(block.text)
     elif block.kind == "warning":
@@ -100,7 +95,7 @@ def _block(block: Block, plots: frozenset[str] | set[str]) -> Iterator[str]:
         yield "\n".join(_figure_line(name, value, "") for name, value in block.pairs)
     elif block.kind == "bullets":
         yield "\n".join(f"- {escaped(item)}" for item in block.items)
-    elif block.name in plots:
+    elif block.kind == "picture":
         yield from _picture(block)
 
 

@@ -1,16 +1,15 @@
 """All pictures of a run, each with what it says in words; files of them, and bytes for TensorBoard."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from export.figures import figure_png, layer_name
 from export.page.blocks import Picture
 from export.page.verdicts import smallest_sound
-from export.page.wording import Quality, counted, kilobytes, milliseconds, percent
+from export.page.wording import Quality, capitalised, counted, kilobytes, milliseconds, percent
 from export.plots import AGENT, draw_ratios, draw_search, draw_training
 from export.plots_files import draw_latency, draw_sizes, sized_rows, timed_rows
 from export.plots_layers import draw_layers
@@ -95,12 +94,12 @@ def _search_pictures(record: RunRecord) -> Iterator[Picture]:
         return
     metric = Quality.of(report).name
     chosen = chosen_index(rollouts, record.finalists)
-    facts = _search_facts(rollouts, record.finalists, chosen)
+    facts = _search_facts(record, chosen, metric)
     sizes = {layer["path"]: layer["parameters"] for layer in report["layers"]}
     if all(path in sizes for rollout in rollouts for path in rollout["ratios"]):
         yield Picture(
             "accuracy_vs_sparsity",
-            f"{metric.capitalize()} of all roll-outs against the weights they removed",
+            f"{capitalised(metric)} of all roll-outs against the weights they removed",
             f"Scatter plot of {counted(len(rollouts), 'roll-out')}: {metric} before training. {facts}",
             "Nearly all roll-outs remove the same share. The second panel tells them apart by how unevenly they spread "
             "it over the layers: the standard deviation of the layers' ratios, weighted by their parameters."
@@ -117,9 +116,8 @@ def _search_pictures(record: RunRecord) -> Iterator[Picture]:
     )
 
 
-def _search_facts(
-    rollouts: tuple[Mapping[str, Any], ...], finalists: tuple[Mapping[str, Any], ...], chosen: int
-) -> str:
+def _search_facts(record: RunRecord, chosen: int, metric: str) -> str:
+    rollouts, finalists = record.rollouts, record.finalists
     given = [r for r in rollouts if r["source"] != AGENT]
     agent = [r for r in rollouts if r["source"] == AGENT]
     facts = []
@@ -132,7 +130,7 @@ def _search_facts(
     if row is not None:
         solved = next((f["reward"] for f in finalists if f["index"] == chosen), None)
         again = "" if solved is None else f", reward {solved:.3f} when solved again"
-        facts.append(f"Chosen: roll-out {chosen} ({row['source']}), accuracy {rollout_accuracy(row):.3f}{again}.")
+        facts.append(f"Chosen: roll-out {chosen} ({row['source']}), {metric} {rollout_accuracy(row):.3f}{again}.")
     return " ".join(facts)
 
 

@@ -62,6 +62,7 @@ def figure_svg(figure: Figure, name: str, title: str, alt: str) -> Markup:
     _own_ids(root, name)
     for element in root.iter():
         _restyle(element)
+        _share_style(element)
     width, height = (float(size) for size in root.attrib["viewBox"].split()[2:])
     root.attrib = {
         "viewBox": root.attrib["viewBox"],
@@ -133,6 +134,19 @@ def _restyle(element: ElementTree.Element) -> None:
             element.attrib[key] = LONG_NUMBER.sub(r"\1", " ".join(element.attrib[key].split()))
     if "style" in element.attrib:
         element.attrib["style"] = FONT_FAMILY.sub("", COLOUR.sub(_variable, element.attrib["style"]))
+
+
+def _share_style(element: ElementTree.Element) -> None:
+    """One style for all markers of a series in place of one for each: a search has thousands of points."""
+    styles = {child.attrib.get("style") for child in element}
+    if len(element) < 2 or len(styles) > 1 or None in styles or any(child.tag != "use" for child in element):
+        return
+    (style,) = styles
+    if "opacity" in style or "style" in element.attrib:  # that of the group is another thing than that of its parts
+        return
+    element.attrib["style"] = COLOUR.sub(_variable, style)
+    for child in element:
+        del child.attrib["style"]
 
 
 def _variable(match: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from export.page.blocks import Cell, Column, Row, Table
 from export.page.verdicts import fastest_sound, smallest_sound
-from export.page.wording import NOTHING, Quality, counted, joined, milliseconds, percent
+from export.page.wording import NOTHING, Quality, capitalised, counted, joined, milliseconds, percent
 from export.report import duration
 
 Report = Mapping[str, Any]
@@ -31,7 +31,7 @@ def exports_table(report: Report) -> Table:
         Column("Bytes, of dense"),
         Column("gzip"),
         Column("Ideal"),
-        Column(quality.name.capitalize()),
+        Column(capitalised(quality.name)),
         Column("Agreement"),
         Column("Largest difference"),
         Column("ms, 1 thread"),
@@ -142,7 +142,7 @@ def bytes_table(report: Report) -> Table:
     layers = report["exports"]["layers"]
     kinds = [kind for kind in LAYER_KINDS if all(kind in layer["ideal_bytes"] for layer in layers)]
     columns = [Column("Layer", is_text=True), Column("Not zero"), Column("Dense float32"), Column("Bitmap and values")]
-    columns += [Column(LAYER_KINDS[kind][:1].upper() + LAYER_KINDS[kind][1:]) for kind in kinds]
+    columns += [Column(capitalised(LAYER_KINDS[kind])) for kind in kinds]
     numbers = [
         [layer["nonzero"], layer["dense_bytes"], layer["bitmap_bytes"], *(layer["ideal_bytes"][kind] for kind in kinds)]
         for layer in layers

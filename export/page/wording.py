@@ -42,7 +42,14 @@ def model_title(name: str) -> str:
     family, _, size = name.partition("_")
     if family not in FAMILIES:
         return name
-    return f"{FAMILIES[family]}-{size.replace('_', ' ')}" if size else FAMILIES[family]
+    if not size:
+        return FAMILIES[family]
+    return f"{FAMILIES[family]}{' ' if size.startswith('v') else '-'}{size.replace('_', ' ')}"
+
+
+def capitalised(text: str) -> str:
+    """With a capital at the beginning, the rest as it is: "mAP" stays a name."""
+    return text[:1].upper() + text[1:]
 
 
 def signed_text(text: str) -> str:
