@@ -1,4 +1,4 @@
-"""A network without its values: Keras' configuration of it, and the network that Keras makes of that, within a budget."""
+"""A network without its values: Keras' configuration, and what Keras builds of that within a budget of bytes."""
 
 import copy
 import json

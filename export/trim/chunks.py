@@ -78,12 +78,12 @@ def decode_numbers(data: bytes, info: ChunkInfo, shape: tuple[int, ...], models:
     planes = np.zeros((stored.itemsize, count), np.uint8)
     for place in range(coded):
         planes[place] = decode_symbols(coder, count, models.next(info.stored, place, 256))
-    planes[coded:] = np.frombuffer(data[4 * info.words :], np.uint8).reshape(-1, count)
+    planes[coded:] = np.frombuffer(data[4 * info.words :], np.uint8).reshape(stored.itemsize - coded, count)
     words = np.ascontiguousarray(planes[::-1].T).view(f"<u{stored.itemsize}")[:, 0]
     matrix = np.zeros(places.shape, f"u{stored.itemsize}")
     matrix[places] = words
     array = from_matrix(matrix, shape, info.axis)
-    return array != 0 if stored == bool else array.view(stored)
+    return array != 0 if info.stored == "bool" else array.view(stored)
 
 
 def encode_indices(

@@ -17,8 +17,8 @@ ONE = 1 << 16  # a probability of 1; every probability is a whole number of thes
 LEAST = 1 << 4  # so that a zero costs at least 0.00035 bits, which bounds what a short file can say
 SHRINKAGE = 16  # a column counts like its whole kernel until it has been seen this often
 PLACE_SHIFT = 6  # a block of rows is at most 1/64 of the rows before it
-SYMBOL_SHIFT = 4
-LEAST_SYMBOLS = 64
+SYMBOL_SHIFT = 5
+LEAST_SYMBOLS = 32
 INCREMENT = 8  # what a symbol seen once weighs against one not seen yet
 
 _PLACE = constriction.stream.model.Bernoulli(perfect=False)

@@ -1,4 +1,4 @@
-"""The outer form of a trim file: an .npz of one array of bytes, the same zip archive to the last bit for the same bytes."""
+"""The outer form of a trim file: an .npz of one array of bytes; the same bytes always give the same archive."""
 
 import os
 import struct

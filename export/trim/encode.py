@@ -32,14 +32,6 @@ class Content(NamedTuple):
     data: Sequence[bytes]  # of each chunk
 
 
-class _Scaled(NamedTuple):
-    """A kernel that is to have a codebook: its place among the variables, its size and its values of that size."""
-
-    number: int
-    scale: float
-    values: np.ndarray  # float64
-
-
 def encode(variables: Sequence[Stored], values: str) -> Content:
     """All `variables` in the kind `values` (`kinds.VALUES`)."""
     groups: dict[tuple[str, str], list[np.ndarray]] = {}
@@ -64,7 +56,10 @@ def encode(variables: Sequence[Stored], values: str) -> Content:
     return Content(tensors, len(groups), [info for info, _ in chunks], levels, [data for _, data in chunks])
 
 
-def _encode_kernels(kernels: Sequence[Stored], values: str, models: Models):
+def _encode_kernels(
+    kernels: Sequence[Stored], values: str, models: Models
+) -> tuple[list[tuple[ChunkInfo, bytes]], list[np.ndarray]]:
+    """The chunk of each kernel, and the levels of the codebooks."""
     kind = CODEBOOKS.get(values)
     scaled = {} if kind is None else {n: s for n, kernel in enumerate(kernels) if (s := _scaled(kernel)) is not None}
     books, levels = _codebooks(scaled, kind) if scaled else ({}, [])
