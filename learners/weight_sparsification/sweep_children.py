@@ -99,7 +99,8 @@ class Child:
         self.job, self._began = job, time.monotonic()
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "a", encoding="utf-8") as log:
-            log.write(f"$ {shlex.join(job.command)}\n")
+            own = [f"{name}={value}" for name, value in environment.items() if os.environ.get(name) != value]
+            log.write(f"$ {shlex.join([*own, *job.command])}\n")  # so it can be repeated exactly
             log.flush()
             self._offset = log.tell()  # what is behind is of this start
             self.process = subprocess.Popen(

@@ -47,6 +47,7 @@ class SweepScreen:
         self._titles, self._quiet, self._clock = titles, quiet, clock
         self._stream = sys.stderr if stream is None else stream
         self._next_time = clock()
+        self._states: Sequence[State] = ()
         self._shares = dict.fromkeys(titles, 0.0)
         self._bars = None if quiet else _terminal_bars(self._stream)
         if self._bars is not None:
@@ -58,7 +59,7 @@ class SweepScreen:
 
     def __exit__(self, *exception: object) -> None:
         if self._bars is not None:
-            self._bars.refresh()
+            self._draw()  # how it ended, which may have come too soon after the frame before
             self._bars.stop()
 
     def say(self, line: str) -> None:
@@ -70,17 +71,20 @@ class SweepScreen:
 
     def update(self, states: Sequence[State]) -> None:
         """Shows the states, unless that was done a moment ago."""
-        now = self._clock()
+        now, self._states = self._clock(), states
         if self._quiet or now < self._next_time:
             return
         self._next_time = now + (SECONDS_BETWEEN_LINES if self._bars is None else SECONDS_BETWEEN_FRAMES)
-        if self._bars is None:
+        if self._bars is not None:
+            self._draw()
+        else:
             running = [state for state in states if state.status == "runs"]
             told = [f"{self._titles[state.name]}: {in_short(state)}" for state in running]
             others = _counted(states)
             print(" | ".join([*told, *([others] if others else [])]), file=self._stream, flush=True)
-            return
-        for state in states:
+
+    def _draw(self) -> None:
+        for state in self._states:
             self._shares[state.name] = max(self._shares[state.name], share_done(state))
             self._bars.update(self._tasks[state.name], completed=self._shares[state.name], status=in_short(state))
         self._bars.refresh()

@@ -80,7 +80,7 @@ def test_a_log_keeps_earlier_starts_but_tells_only_of_this_one(tmp_path):
     ended = run_jobs([_job(tmp_path, "a", "raise SystemExit(3)")], 1, _environment)["a"]
     assert ended.reason == "exit code 3"
     text = (tmp_path / "logs" / "a.log").read_text()
-    assert text.startswith("error: of yesterday\n$ ")
+    assert text.startswith(f"error: of yesterday\n$ INDEX=0 PLACE=0 {sys.executable} -S -c")
     assert "SystemExit" in text
 
 

@@ -91,3 +91,15 @@ def test_quiet_shows_nothing_of_the_progress():
     with SweepScreen(TITLES, stream=stream, quiet=True) as screen:
         screen.update(_states(("runs", 1, SEARCH), ("waits",)))
     assert stream.getvalue() == ""
+
+
+def test_the_last_frame_shows_how_it_ended(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "70")
+    stream = Terminal()
+    with SweepScreen(TITLES, stream=stream, clock=lambda: 0.0) as screen:
+        screen.update(_states(("runs", 1, SEARCH), ("runs", 1, SEARCH)))
+        screen.update(_states(("done", 2), ("failed", 3)))  # in the same moment
+    last = stream.getvalue().split("\r")[-1]
+    assert "100% done, 0:02" in last
+    assert "20% failed, 0:03" in last
