@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from utils.errors import InputError, first_line
 from utils.keras_layers import all_layers, has_lambda
+
+TIMES_BUILT = 4
+SOME_BYTES = 1 << 20
 
 
 def architecture_of(model: keras.Model) -> dict[str, Any]:
@@ -43,7 +46,8 @@ def build_model(config: Mapping[str, Any], budget: int) -> keras.Model:
     """The network of that configuration, its values as freshly initialised.
 
     Args:
-        budget: bytes that all its variables together may take.
+        budget: bytes of its variables; four times as much, and 1 MiB, may be made on the way, as a wrapper such as
+            Bidirectional builds layers that it does not keep.
 
     Raises:
         InputError: Keras cannot build it, such as for a class that it does not know, or it would be larger.
@@ -52,7 +56,7 @@ def build_model(config: Mapping[str, Any], budget: int) -> keras.Model:
         with tf.variable_creator_scope(_within(budget)):  # Keras takes from the configuration, so it gets a copy
             model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
     except Exception as error:  # a configuration may hold anything, and so Keras raises anything
-        raise InputError(f"Keras cannot build the network in it: {first_line(error)}") from error
+        raise InputError(f"Keras cannot build the network: {first_line(_first(error))}") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"It must hold a network. Received: {type(model).__name__}")
     return model
@@ -71,9 +75,22 @@ def _without(value: Any, key: str) -> Any:
     return [_without(part, key) for part in value] if isinstance(value, list) else value
 
 
+def name_variables(model: keras.Model, paths: Sequence[str]) -> None:
+    """Gives the variables the paths that they had: Keras' own depend on how a model within the model came about."""
+    for variable, path in zip(model.variables, paths, strict=True):
+        variable._path = path  # which nothing public can set
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error that all those it led to only speak around."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _within(budget: int) -> Callable[..., tf.Variable]:
     """A creator of variables that refuses the first one to exceed the budget, before it takes any memory."""
-    used = 0
+    used, allowed = 0, TIMES_BUILT * budget + SOME_BYTES
 
     def create(next_creator: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
         nonlocal used
@@ -81,8 +98,8 @@ def _within(budget: int) -> Callable[..., tf.Variable]:
         # Traced, not run: TensorFlow then knows how large it will be.
         spec = tf.function(value).get_concrete_function().structured_outputs if callable(value) else value
         used += spec.shape.num_elements() * spec.dtype.size
-        if used > budget:
-            raise ValueError(f"its variables take more than the {budget:,} bytes that the file says")
+        if used > allowed:
+            raise ValueError(f"its variables take more than the {budget:,} bytes that they should")
         return next_creator(**options)
 
     return create

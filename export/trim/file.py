@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from export.trim.architecture import architecture_of, build_model, finish_loading
+from export.trim.architecture import architecture_of, build_model, finish_loading, name_variables
 from export.trim.chunks import ChunkInfo, Models, decode_indices, decode_numbers
 from export.trim.coder import DecodeError
 from export.trim.container import check_name, write_container
@@ -41,8 +41,11 @@ def save_trim(model: keras.Model, path: str | Path, values: str) -> None:
     variables = stored_variables(model, is_exact=values == "float32")
     weight_bytes = sum(stored.values.nbytes for stored in variables)
     content = encode(variables, values)
-    _check_same(build_model(config, weight_bytes), content.tensors)
-    write_container(path, pack_file(config, content, values, weight_bytes))
+    built = build_model(config, weight_bytes)
+    _check_same(built, content.tensors)
+    paths = [stored.path for stored in variables]
+    is_named_alike = paths == [variable.path for variable in built.variables]
+    write_container(path, pack_file(config, content, values, weight_bytes, [] if is_named_alike else paths))
 
 
 def load_trim(path: str | Path, *, max_bytes: int = MAX_BYTES) -> keras.Model:
@@ -59,8 +62,7 @@ def load_trim(path: str | Path, *, max_bytes: int = MAX_BYTES) -> keras.Model:
     file = read_file(path, max_bytes)
     try:
         arrays = _decode(file)
-        model = build_model(file.model, file.weight_bytes)
-        _check_same(model, file.tensors)
+        model = _build(file)
     except (DecodeError, InputError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     for variable, array in zip(model.variables, arrays, strict=True):
@@ -80,8 +82,7 @@ def trim_layer_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[st
     path = Path(path)
     file = read_file(path, max_bytes)
     try:
-        model = build_model(file.model, file.weight_bytes)
-        _check_same(model, file.tensors)
+        model = _build(file)
     except InputError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     books = [chunk.stored for chunk in file.chunks if isinstance(chunk.stored, int)]
@@ -93,6 +94,14 @@ def trim_layer_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[st
                 file.level_bytes(chunk.stored) if has_book else 0
             )
     return sizes
+
+
+def _build(file: TrimFile) -> keras.Model:
+    model = build_model(file.model, file.weight_bytes)
+    _check_same(model, file.tensors)
+    if file.paths:
+        name_variables(model, file.paths)
+    return model
 
 
 def _check_same(built: keras.Model, tensors: Sequence[TensorInfo]) -> None:

@@ -5,7 +5,7 @@ import json
 import lzma
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ class TrimFile(NamedTuple):
     data: list[memoryview]  # of each chunk
     levels: list[np.ndarray]  # of each codebook, float32
     level_size: int  # bytes of a level in the file
+    paths: list[str]  # of the variables, where Keras would give them others; else none
 
     def tensors_of_chunks(self) -> list[list[int]]:
         """The numbers of the tensors in each chunk."""
@@ -55,8 +56,13 @@ class TrimFile(NamedTuple):
         return chunk >= self.num_shared
 
 
-def pack_file(model: Mapping[str, Any], content: Content, values: str, weight_bytes: int) -> bytes:
+def pack_file(
+    model: Mapping[str, Any], content: Content, values: str, weight_bytes: int, paths: Sequence[str]
+) -> bytes:
     """All the bytes of a file.
+
+    Args:
+        paths: of the variables, where Keras would give them others; else none.
 
     Raises:
         InputError: the table is too long.
@@ -66,6 +72,7 @@ def pack_file(model: Mapping[str, Any], content: Content, values: str, weight_by
         "shared": content.num_shared,
         "chunks": content.chunks,
         "codebooks": [len(levels) for levels in content.levels],
+        "paths": paths,
         "model": model,
     }
     text = json.dumps(table, separators=(",", ":")).encode()
@@ -133,8 +140,13 @@ def _parse(table: dict[str, Any], data: memoryview, kind: CodebookKind | None) -
     levels = [np.frombuffer(part, kind.level_type).astype(np.float32) for part in parts[: len(sizes)]]
     if any(not 1 <= len(level) <= kind.size for level in levels):
         raise DecodeError("its codebooks are too large or too small")
+    paths = table["paths"]
+    if not isinstance(paths, list) or len(paths) not in (0, len(tensors)) or not all(isinstance(p, str) for p in paths):
+        raise DecodeError("its variables have no names")
     weight_bytes = sum(_size(tensor) * np.dtype(tensor.dtype).itemsize for tensor in tensors)
-    return TrimFile(table["model"], weight_bytes, tensors, shared, chunks, parts[len(sizes) :], levels, level_size)
+    return TrimFile(
+        table["model"], weight_bytes, tensors, shared, chunks, parts[len(sizes) :], levels, level_size, paths
+    )
 
 
 def _check_sizes(file: TrimFile, weight_bytes: int, file_bytes: int) -> None:
