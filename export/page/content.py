@@ -42,7 +42,7 @@ def report_document(record: RunRecord, configuration: Mapping[str, Any] | None =
         Section("search", "What the search tried", shown("accuracy_vs_sparsity", "search")),
         Section("training", "Training", [*_training(report), *shown(*trainings)]),
         Section("rounds", "Rounds", _rounds(report, shown("lottery_ticket"))),
-        Section("layers", "Layers", _layers(report, shown("layers", "weights", "masks"))),
+        Section("layers", "Layers and weights", _layers(report, shown("layers", "weights", "masks"))),
         Section("time", "Time", [stages_table(report)] if report["stages"] else []),
         Section("search-summary", "How the ratios were found", _search(report)),
         Section("configuration", "Versions and configuration", _configuration(report, configuration or {})),

@@ -24,7 +24,7 @@ def test_a_run_that_has_everything_shows_it_in_order():
         ("What the search tried", ["picture", "picture"]),
         ("Training", ["paragraph", "picture", "picture"]),
         ("Rounds", ["picture", "table"]),
-        ("Layers", ["picture", "picture", "picture", "table", "table"]),
+        ("Layers and weights", ["picture", "picture", "picture", "table", "table"]),
         ("Time", ["table"]),
         ("How the ratios were found", ["pairs"]),
         ("Versions and configuration", ["pairs", "pairs"]),
@@ -34,9 +34,9 @@ def test_a_run_that_has_everything_shows_it_in_order():
 
 
 def test_what_a_run_does_not_have_has_no_heading():
-    assert titles(bare_record()) == ["Key figures", "Layers", "Time", "Versions and configuration"]
+    assert titles(bare_record()) == ["Key figures", "Layers and weights", "Time", "Versions and configuration"]
     with_notes = dataclasses.replace(bare_record(), report={**bare_record().report, "notes": ["n"], "stages": []})
-    assert titles(with_notes) == ["Key figures", "Layers", "Versions and configuration", "Notes"]
+    assert titles(with_notes) == ["Key figures", "Layers and weights", "Versions and configuration", "Notes"]
 
 
 @pytest.mark.parametrize(("record", "count"), [(full_record(), 1), (bare_record(), 0)])
