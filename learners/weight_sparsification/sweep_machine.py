@@ -12,7 +12,7 @@ from utils.errors import InputError
 SPARE = 0.9  # of the memory that is available
 GROWTH = 1.5  # a member's peak over that of the dense training: two models, validation images, fine-tuning
 LEAST_PEAK = 2**30  # bytes, of a process with TensorFlow
-_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _IDLE = 0.1  # of a GPU's memory and time, as in scripts/lib.sh
 _QUERY = ("nvidia-smi", "--query-gpu=index,memory.used,memory.total,utilization.gpu", "--format=csv,noheader,nounits")
 
@@ -82,8 +82,10 @@ def environment_of(
     index: int, place: int, jobs: int, places: int, machine: Machine, environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """The variables of a job's process: its share of the cores, unless the environment says otherwise, and its GPU."""
-    threads = str(threads_of(index, jobs, places, machine.cores))
-    variables = dict.fromkeys(_THREADS, threads) | dict(environment)
+    threads = threads_of(index, jobs, places, machine.cores)
+    # Two operations at a time: while another member waits for its disk, its core is not idle.
+    own = dict.fromkeys(_THREADS, str(threads)) | {"TF_NUM_INTEROP_THREADS": str(max(2, threads))}
+    variables = own | dict(environment)
     if machine.gpus:
         # nvidia-smi counts in bus order; CUDA alone would count the fastest first.
         variables |= {"CUDA_VISIBLE_DEVICES": machine.gpus[place % len(machine.gpus)]}

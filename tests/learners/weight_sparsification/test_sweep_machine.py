@@ -81,6 +81,11 @@ def test_the_environment_says_the_threads_unless_it_says_them_already():
     }
 
 
+def test_with_one_thread_two_operations_may_still_be_begun():
+    variables = environment_of(0, 0, 4, 2, Machine(2, GB), {})
+    assert (variables["TF_NUM_INTRAOP_THREADS"], variables["TF_NUM_INTEROP_THREADS"]) == ("1", "2")
+
+
 def test_each_place_has_a_gpu_of_its_own():
     machine = Machine(8, GB, ("5", "2"))
     found = [environment_of(index, index % 2, 4, 2, machine, {}) for index in range(4)]
