@@ -10,8 +10,8 @@ from matplotlib.ticker import PercentFormatter
 from export.figures import (
     BLUE,
     GREY,
+    INK,
     LIGHT_GREY,
-    VERMILION,
     layer_name,
     legend_above,
     new_figure,
@@ -43,7 +43,7 @@ def draw_layers(layers: Sequence[Mapping[str, Any]], data_title: str) -> Figure:
     axes.bar(left, 1 - sparsity, widths, bottom=sparsity, color=LIGHT_GREY, label="kept", **style, edgecolor=GREY)
     axes.bar(left, sparsity, widths, color=BLUE, label="removed", **style, edgecolor="white")
     overall = float(sparsity @ widths / widths.sum())
-    line = {"color": VERMILION, "linestyle": (0, (4, 3)), "linewidth": 1.2}
+    line = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.2}
     axes.axhline(overall, label=f"all layers together ({overall:.1%})", **line)
     axes.set_xlim(0, widths.sum())
     axes.set_ylim(0, 1)

@@ -28,6 +28,7 @@ LARGEST, BINS = 6, 61
 MOST_SLICES, MOST_CELLS = 16, 48  # of a kernel, in each direction
 LEAST_SIDE = 0.34  # of a square: a weight near 0 that is kept must be seen
 GAP = 0.6  # between two slices, in cells
+LEAST_ASPECT = 0.6
 
 
 def draw_weights(kernels: Mapping[str, KernelPair], data_title: str) -> Figure:
@@ -66,7 +67,9 @@ def draw_masks(kernels: Mapping[str, KernelPair], data_title: str) -> Figure:
     if not pictures:
         say_no_data(figure.subplots(), "no kernels")
         return figure
-    panels = np.ravel(figure.subplots(1, len(pictures), squeeze=False))
+    # As wide as what is in it, but not narrower than its title.
+    widths = [max(_extent(slices.values)[0] / _extent(slices.values)[1], LEAST_ASPECT) for _, slices in pictures]
+    panels = np.ravel(figure.subplots(1, len(pictures), squeeze=False, width_ratios=widths))
     for axes, (path, slices) in zip(panels, pictures, strict=True):
         _draw_squares(axes, slices.values)
         pair = kernels[path]
@@ -115,9 +118,20 @@ def _of(shown: int, count: int) -> str:
     return f"{count}" if shown == count else f"first {shown} of {count}"
 
 
+def _gap(slices: np.ndarray) -> float:
+    """Single weights stand close together."""
+    return GAP if slices.shape[2] * slices.shape[3] > 1 else 0.0
+
+
+def _extent(slices: np.ndarray) -> tuple[float, float]:
+    """Width and height of all slices with what is between them, in cells."""
+    rows, columns, height, width = slices.shape
+    return columns * (width + _gap(slices)), rows * (height + _gap(slices))
+
+
 def _draw_squares(axes: Axes, slices: np.ndarray) -> None:
     rows, columns, height, width = slices.shape
-    gap = GAP if height * width > 1 else 0.0
+    gap = _gap(slices)
     y, x = height + gap, width + gap
     corners = [(column * x, row * y, width, height) for row in range(rows) for column in range(columns)]
     axes.add_patch(PathPatch(_rectangles(corners), facecolor=LIGHT_GREY, edgecolor="none"))
@@ -130,7 +144,8 @@ def _draw_squares(axes: Axes, slices: np.ndarray) -> None:
             corner = column * x + j + (1 - side) / 2, row * y + i + (1 - side) / 2
             squares.append((*corner, side, side))
         axes.add_patch(PathPatch(_rectangles(squares), facecolor=color, edgecolor="none", label=label))
-    axes.set(xlim=(-gap, columns * x), ylim=(rows * y, -gap), aspect="equal")
+    right, bottom = _extent(slices)
+    axes.set(xlim=(-gap, right), ylim=(bottom, -gap), aspect="equal", anchor="NW")
     axes.set_axis_off()
 
 

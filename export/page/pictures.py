@@ -172,7 +172,7 @@ def _round_pictures(record: RunRecord) -> Iterator[Picture]:
 
 def _layer_pictures(record: RunRecord) -> Iterator[Picture]:
     report, layers = record.report, record.report["layers"]
-    if not layers or report["compressed"] is None:
+    if report["compressed"] is None or not any(layer["sparsity"] for layer in layers):
         return
     most, least = (choose(layers, key=lambda layer: layer["sparsity"]) for choose in (max, min))
     alt = (

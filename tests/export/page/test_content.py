@@ -4,6 +4,7 @@ import pytest
 
 from export.page.content import report_document
 from export.page.tables import bytes_table, exports_table, layers_table, rounds_table, stages_table
+from export.run_record import RunRecord
 from tests.export.page.records import bare_record, exports, full_record, report, rounds
 
 
@@ -152,3 +153,15 @@ def test_a_teacher_is_named():
     record = dataclasses.replace(full_record(), report=taught)
     (section,) = [s for s in report_document(record).sections if s.identity == "training"]
     assert section.blocks[0].text.endswith("The teacher was itself, with weight 4 and temperature 2.5.")
+
+
+def test_a_dense_network_has_files_too():
+    record = RunRecord(report(compressed=None, search=None, exports=exports()))
+    document = report_document(record)
+    assert [section.title for section in document.sections][:2] == ["Key figures", "Exported files"]
+    assert document.lead == (
+        "ResNet-20: accuracy 90.30%, file 1.10 MB \N{RIGHTWARDS ARROW} 0.041 MB (TrimFlow, 256 values), "
+        "2.3\N{MULTIPLICATION SIGN} faster as LiteRT, int8 weights."
+    )
+    reasons = document.sections[1].blocks[2].text
+    assert reasons.startswith("int8 is faster")  # nothing was pruned, so there is nothing to say of zeros
