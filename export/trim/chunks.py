@@ -1,5 +1,6 @@
 """Chunks: the values of a kernel, or of several smaller variables, as bytes."""
 
+import math
 from typing import NamedTuple
 
 import keras  # noqa: F401  NumPy learns bfloat16 from it
@@ -120,7 +121,7 @@ def best_axis(places: np.ndarray) -> int:
 def as_matrix(values: np.ndarray, axis: int) -> np.ndarray:
     """`values` as rows and columns, the columns being those along `axis`: filter after filter where it is -2."""
     if axis == FLAT:
-        return values.reshape(-1, 1)
+        return values.reshape(matrix_shape(values.shape, axis))
     return values.transpose(_order(values.ndim, axis)).reshape(matrix_shape(values.shape, axis))
 
 
@@ -134,10 +135,10 @@ def from_matrix(matrix: np.ndarray, shape: tuple[int, ...], axis: int) -> np.nda
 
 
 def matrix_shape(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
-    size = int(np.prod(shape, dtype=np.int64))
-    if axis == FLAT:
-        return size, 1
-    return (size // shape[axis] if shape[axis] else 0), shape[axis]
+    """Rows and columns."""
+    size = math.prod(shape)
+    columns = 1 if axis == FLAT else shape[axis]
+    return (size // columns, columns) if size else (0, 0)
 
 
 def _order(rank: int, axis: int) -> tuple[int, ...]:

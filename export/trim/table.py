@@ -20,6 +20,7 @@ from utils.errors import InputError, first_line
 
 LONGEST_TABLE = 1 << 25
 MOST_PER_BYTE = 1 << 16  # numbers that one byte of a file can stand for; the coder's least cost gives 1 / 22,700
+MOST_AXES = 32
 SCALE_BYTES = 4
 _HEADER = struct.Struct("<4sBBHQII")  # magic, version, kind, 0, bytes of the variables, of the table, of it packed
 _PACKING = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 20, "lc": 0, "lp": 0, "pb": 0, "nice_len": 273, "depth": 512}]
@@ -167,7 +168,9 @@ def _chunk_of(chunk: Any) -> int | tuple[float]:
 
 def _size(tensor: TensorInfo) -> int:
     """Numbers in it."""
-    if tensor.dtype not in CODED_BYTES or not all(map(_is_count, tensor.shape)):
+    is_shape = len(tensor.shape) <= MOST_AXES and all(map(_is_count, tensor.shape))
+    # Axes of length 0 left out: NumPy has no array of such a shape either.
+    if tensor.dtype not in CODED_BYTES or not is_shape or not _is_count(math.prod(filter(None, tensor.shape))):
         raise DecodeError("a variable has a type or shape that none can have")
     if tensor.chunk == OWN and len(tensor.shape) < 2:
         raise DecodeError("a kernel must have two axes")

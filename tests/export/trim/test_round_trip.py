@@ -193,6 +193,15 @@ def test_sparser_kernels_and_fewer_values_take_fewer_bytes(tmp_path):
     assert sizes[0.0, "float32"] < 4 * 20_000 * 1.002  # a dense kernel does not blow up
 
 
+@pytest.mark.parametrize("values", VALUES)
+def test_a_large_kernel_of_zeros_takes_few_bytes_but_enough_to_be_believed(values, tmp_path):
+    model = keras.Sequential([keras.Input((3000,)), keras.layers.Dense(1000, use_bias=False, name="fc")])
+    model.get_layer("fc").kernel.assign(np.zeros((3000, 1000)))
+    path = saved(model, tmp_path, values)
+    assert path.stat().st_size < 1500
+    assert not load_trim(path).get_layer("fc").kernel.numpy().any()
+
+
 def test_bytes_of_layers_go_by_the_paths_of_kernels(tmp_path):
     model = networks.with_zeros(networks.convolutional())
     sizes = trim_layer_bytes(saved(model, tmp_path, "codebook-16"))
