@@ -35,6 +35,8 @@ def ideal_bytes(kernel: np.ndarray, values: str) -> int:
     if values not in KINDS:
         raise InputError(f"values must be one of {', '.join(KINDS)}. Received: {values!r}")
     kernel = np.asarray(kernel, np.float64)
+    if not kernel.size:
+        return 0
     if values == "int8":
         kernel = _int8_codes(kernel)
     nonzero = kernel[kernel != 0]

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import trimflow
+from compressors.quantizers import QUANTIZERS
+from compressors.thinning import thin
 from export.trim import VALUES, load_trim, save_trim, trim_layer_bytes
+from tests import networks_with_zeros
 from tests.export.trim import networks
 from utils.errors import InputError
 
@@ -263,3 +266,25 @@ def test_layers_that_keras_does_not_know_are_named_when_saving_and_loading(tmp_p
         assert type(load_trim(path).layers[0]) is Doubled
     with pytest.raises(InputError, match="model.trim.npz cannot be read: .*Doubled"):
         load_trim(path)
+
+
+@pytest.mark.parametrize("name", sorted(QUANTIZERS))
+def test_a_quantized_network_keeps_its_outputs(name, tmp_path):
+    model = networks_with_zeros.small_mobilenet()
+    images = networks_with_zeros.images(model)
+    bits_of = {"bits_activations": 8} | ({} if name == "PostTrainLinearQuantizer" else {"bits_weights": 4})
+    quantized = QUANTIZERS[name](**bits_of).prepare(model, lambda: [(images, np.zeros(4))])
+    loaded = trimflow.load(saved(quantized, tmp_path))
+    assert [v.path for v in loaded.variables] == [v.path for v in quantized.variables]
+    assert [bits(v) for v in loaded.variables] == [bits(v) for v in quantized.variables]
+    np.testing.assert_array_equal(outputs(loaded, images)[0], outputs(quantized, images)[0])
+
+
+def test_a_network_without_its_removed_filters_is_one_like_any_other(tmp_path):
+    model = networks_with_zeros.small_mobilenet()
+    networks_with_zeros.zero(model, "conv2", [0, 3, 5])
+    thinner = thin(model, keras.optimizers.SGD(), "remove_filters").model
+    assert thinner.count_params() < model.count_params()
+    images = networks_with_zeros.images(model)
+    loaded = load_trim(saved(thinner, tmp_path, "codebook-256"))
+    np.testing.assert_allclose(outputs(loaded, images)[0], outputs(thinner, images)[0], atol=0.15)
