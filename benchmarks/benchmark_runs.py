@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ratios_of_times import ROOT
 
-import main
+from commands import command_line
 from learners.config import RunConfig, RunOptions, TeacherConfig
 from learners.full_precision import FullPrecisionLearner
 from learners.weight_sparsification.config import WeightSparseConfig
@@ -32,7 +32,9 @@ def dense_network(seed: int) -> Path:
 
 def learner_of(words: Sequence[str], run_dir: Path) -> WeightSparseLearner:
     """The weight-sparse learner of a command line, `[net script, flags ...]`."""
-    config, helper_class = main.with_network(main.read_command_line([*words, "--learner", "weight-sparse", "--quiet"]))
+    config, helper_class = command_line.with_network(
+        command_line.read_command_line([*words, "--learner", "weight-sparse", "--quiet"])
+    )
     directory = RunDir(run_dir)
     if not (run_dir / "config.json").exists():
         directory.open({"command": " ".join(words)})

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from utils.errors import InputError
-from utils.keras_layers import all_layers, is_ours
+from utils.keras_layers import all_layers, has_lambda, is_ours
 from utils.run_dir import write_atomically
 
 
@@ -20,6 +22,21 @@ def save_plain_model(model: keras.Model, path: str | Path) -> None:
     if path.suffix != ".keras":
         raise InputError(f"The name of a model file must end in .keras. Received: {path}")
     write_atomically(path, plain_model(model).save)
+
+
+def load_plain_model(path: Path, like: keras.Model) -> keras.Model:
+    """The network that `save_plain_model` wrote; Lambda layers of the user's own run where `like` has some."""
+    return keras.models.load_model(path, compile=False, safe_mode=not has_lambda(like))
+
+
+class KerasRunner:
+    """Runs a network in TensorFlow, compiled; TensorFlow's threads are those of the whole process."""
+
+    def __init__(self, model: keras.Model):
+        self._run = tf.function(lambda examples: model(examples, training=False), reduce_retracing=True)
+
+    def __call__(self, examples: np.ndarray) -> np.ndarray:
+        return self._run(tf.constant(examples)).numpy()
 
 
 def plain_model(model: keras.Model) -> keras.Model:

@@ -11,8 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from export.file_sizes import BYTES_PER_WEIGHT
 from export.report_schema import LayerRow, Report, complete_report
-from export.sizes import BYTES_PER_WEIGHT
 from utils.errors import InputError
 from utils.run_dir import write_json
 from utils.tables import plain_text, terminal, titled_table
@@ -112,6 +112,17 @@ def print_report(report: Mapping[str, Any], stream: TextIO = sys.stdout) -> None
         stream.flush()
 
 
+def print_exports(report: Mapping[str, Any], stream: TextIO = sys.stdout) -> None:
+    """Prints the table of the files that were exported."""
+    report = complete_report(report)
+    console = terminal(stream)
+    if console is not None:
+        _print_exports(console, report)
+    else:
+        stream.write(plain_text(lambda plain: _print_exports(plain, report), PLAIN_WIDTH))
+        stream.flush()
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: "4.2 s", "3 min 05 s", "2 h 10 min"."""
     if seconds < 59.95:
@@ -148,6 +159,9 @@ def _print_tables(console: Console, report: Mapping[str, Any]) -> None:
     for table in (*tables, _result_table(report), _size_table(report), _time_table(report)):
         console.print()
         console.print(table)
+    if "exports" in report:
+        console.print()
+        _print_exports(console, report)
     for line in _cost_lines(report):
         console.print(line)
 
@@ -232,6 +246,38 @@ def _size_table(report: Report) -> Table:
     for name, size in sorted(rows.items(), key=lambda row: -row[1]):
         table.add_row(name, f"{size:,}", _percent(size / max(sizes["dense_bytes"], 1)))
     return table
+
+
+def _print_exports(console: Console, report: Report) -> None:
+    exports = report["exports"]
+    quality = _Quality.of(report)
+    rows = [exports["dense"], *exports["formats"]]
+    columns = [
+        "Format",
+        "Bytes",
+        "Of dense",
+        "Gzip",
+        "Ideal",
+        quality.name.capitalize(),
+        "Same",
+        "Differs by",
+        "1 thread",
+    ]
+    table = _table("Files in exports/", [*columns, f"{exports['threads']} threads"])
+    dense = exports["dense"].get("bytes") or report["sizes"]["dense_bytes"]
+    for row in (row for row in rows if "refused" not in row):
+        agreement = "-" if row["agreement"] is None else f"{100 * row['agreement']:.1f}%"
+        sizes = f"{row['bytes']:,}", _percent(row["bytes"] / dense), f"{row['gzip_bytes']:,}", f"{row['ideal_bytes']:,}"
+        figures = quality.value(row["accuracy"]), agreement, f"{row['largest_difference']:.2g}"
+        table.add_row(row["format"], *sizes, *figures, _latency(row["one_thread"]), _latency(row["all_threads"]))
+    console.print(table)
+    console.print(f"Each was run over {exports['images']:,} test images. Latency of one image on {exports['machine']}.")
+    for row in (row for row in rows if "refused" in row):
+        console.print(f"No {row['format']}: {row['refused']}")
+
+
+def _latency(measured: Mapping[str, float] | None) -> str:
+    return "-" if measured is None else f"{measured['median']:.2f} ms"
 
 
 def _time_table(report: Report) -> Table:

@@ -8,12 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from export.file_sizes import BYTES_PER_WEIGHT, GZIP_FORMAT, GZIP_LEVEL
 from utils.errors import InputError
 from utils.keras_layers import all_layers
 
-BYTES_PER_WEIGHT = 4
-GZIP_LEVEL = 6
-GZIP_FORMAT = 31  # zlib's number for a gzip header, which it writes with modification time 0
 KERNEL_LAYERS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)  # what a schedule can prune
 KERNEL_ATTRIBUTES = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel")  # of any layer
 
@@ -31,7 +29,7 @@ def model_sizes(model: keras.Model) -> dict[str, int]:
     Returns:
         dense_bytes, sparse_bytes, gzip_bytes, weights, nonzero_weights, kernel_weights, nonzero_kernel_weights.
     """
-    kernels = _all_kernels(model)
+    kernels = {id(kernel) for kernel in all_kernels(model)}
     counts = dict.fromkeys(("weights", "nonzero_weights", "kernel_weights", "nonzero_kernel_weights"), 0)
     sparse_bytes = gzip_bytes = 0
     compressor = zlib.compressobj(GZIP_LEVEL, wbits=GZIP_FORMAT)
@@ -90,10 +88,10 @@ def kernel_layers(model: keras.Model) -> dict[str, keras.layers.Layer]:
     return {layer.kernel.path: layer for layer in _leaf_layers(model) if isinstance(layer, KERNEL_LAYERS)}
 
 
-def _all_kernels(model: keras.Model) -> set[int]:
-    """The ids of all kernels, whatever the class of their layer and however deep it lies."""
+def all_kernels(model: keras.Model) -> list[keras.Variable]:
+    """All kernels, each once, whatever the class of their layer and however deep it lies."""
     values = (getattr(layer, name, None) for layer in all_layers(model) for name in KERNEL_ATTRIBUTES)
-    return {id(value) for value in values if isinstance(value, keras.Variable)}
+    return list({id(value): value for value in values if isinstance(value, keras.Variable)}.values())
 
 
 def _leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:

@@ -1,13 +1,19 @@
-"""Scalars for TensorBoard that survive a resume without being shown twice."""
+"""For TensorBoard: scalars that survive a resume without being shown twice, pictures and histograms of a report."""
 
 import os
+import shutil
 import socket
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
+from export.run_record import KernelPair
+
+HISTOGRAM_BINS = 60
 FILE_VERSION = "brain.Event:2"
 
 
@@ -53,12 +59,60 @@ class ScalarLog:
 
     def _open(self, first_step: int) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads the files of a directory in the order of their names: the time makes the newest the last.
-        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
-        self._writer = tf.io.TFRecordWriter(str(self._directory / name))
+        self._writer = tf.io.TFRecordWriter(str(self._directory / _file_name()))
         self._write(tf.compat.v1.Event(wall_time=time.time(), file_version=FILE_VERSION))
         restart = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
         self._write(tf.compat.v1.Event(wall_time=time.time(), step=first_step, session_log=restart))
 
     def _write(self, event: tf.compat.v1.Event) -> None:
         self._writer.write(event.SerializeToString())
+
+
+def log_pictures(directory: Path, pictures: Mapping[str, bytes], kernels: Mapping[str, KernelPair]) -> None:
+    """Writes PNG pictures and histograms of kernels before and after for TensorBoard, each time in place of the last.
+
+    Args:
+        directory: of TensorBoard's events; pictures go to `report` in it, histograms to `weights_before` and
+            `weights_after`, which TensorBoard lays over one another.
+    """
+    images = {name: _image(content) for name, content in pictures.items()}
+    _write_once(directory / "report", [tf.compat.v1.Summary.Value(tag=name, image=i) for name, i in images.items()])
+    for index, place in enumerate(("weights_before", "weights_after")):
+        values = [tf.compat.v1.Summary.Value(tag=path, histo=_histogram(pair[index])) for path, pair in kernels.items()]
+        _write_once(directory / place, values)
+
+
+def _image(png: bytes) -> tf.compat.v1.Summary.Image:
+    width, height = struct.unpack(">II", png[16:24])  # the first chunk of every PNG file
+    return tf.compat.v1.Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
+
+
+def _histogram(kernel: np.ndarray) -> tf.compat.v1.HistogramProto:
+    """Counts of the values in HISTOGRAM_BINS equal bins; the upper edge of each belongs to it."""
+    values = np.asarray(kernel, np.float64).ravel()
+    counts, edges = np.histogram(values, HISTOGRAM_BINS)
+    return tf.compat.v1.HistogramProto(
+        min=values.min(),
+        max=values.max(),
+        num=values.size,
+        sum=values.sum(),
+        sum_squares=values @ values,
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )
+
+
+def _write_once(directory: Path, values: Sequence[tf.compat.v1.Summary.Value]) -> None:
+    if not values:
+        return
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(directory / _file_name())) as writer:
+        writer.write(tf.compat.v1.Event(wall_time=time.time(), file_version=FILE_VERSION).SerializeToString())
+        event = tf.compat.v1.Event(wall_time=time.time(), step=0, summary=tf.compat.v1.Summary(value=values))
+        writer.write(event.SerializeToString())
+
+
+def _file_name() -> str:
+    # TensorBoard reads the files of a directory in the order of their names: the time makes the newest the last.
+    return f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"

@@ -1,11 +1,11 @@
 """What main.py is told in a pod, where the files of the submitting machine are not."""
 
-import importlib
 import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from commands import command_line
 from launchers.mpijob import DATA, KEPT_FOLDERS
 from launchers.mpijob import ROOT as POD_ROOT
 from utils.errors import InputError
@@ -43,9 +43,8 @@ def make_command(script: str, flags: Sequence[str], settings: Mapping[str, str])
     for word in flags:
         if word.startswith(("-flagfile", "--flagfile")):
             raise InputError(f"the flags themselves must be given, pods do not have that file. Received: {word}")
-    main = importlib.import_module("main")
-    main.check_command_line([net_script, *flags], paths_are_here=False)
-    values = main.parse_flags([net_script, *flags])
+    command_line.check_command_line([net_script, *flags], paths_are_here=False)
+    values = command_line.parse_flags([net_script, *flags])
     given = {name: values[name].value for name in (*READ_PATHS, *WRITTEN_PATHS) if values[name].value}
     for name, path in given.items():
         is_no_path = (name == "own_model" and ":" in path) or (name == "keras_weights" and path == "imagenet")

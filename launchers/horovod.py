@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from commands.command_line import check_command_line
 from launchers import worker
 from launchers.environment import job_environment, ssh_environment
 from launchers.hosts import Host, first_slots, host_of_ranks, parse_hostfile, parse_hosts, total_slots
@@ -93,11 +94,9 @@ def _chosen_hosts(options: argparse.Namespace) -> tuple[Host, ...]:
 
 def _check_command_line(words: list[str]) -> None:
     """A mistake in the flags is told now, not by every process a while later."""
-    import main as program
-
     if not words:
         raise InputError("a net script is needed behind `--`. Received: nothing")
-    program.check_command_line(words)
+    check_command_line(words)
 
 
 def _is_debug(words: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from export.config import ExportConfig, parse_formats
 from learners.lottery_ticket.config import LotteryTicketConfig
 from learners.scheduled.config import DistillationConfig, ScheduleConfig
 from learners.weight_sparsification.config import WeightSparseConfig
@@ -83,11 +84,13 @@ class RunConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     lottery_ticket: LotteryTicketConfig = field(default_factory=LotteryTicketConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     def check(self) -> None:
         """Raises InputError where flags do not fit together."""
         self.weight_sparse.check()
         self.distillation.check()
+        parse_formats(self.export.formats, "--export_formats")
         self._check_teacher()
         if not self.run.warm_start and self.weight_sparse.train_init == "path" and self.run.learner == "weight-sparse":
             raise InputError("--ws_train_init must be dense with --noenbl_warm_start. Received: path")

@@ -7,8 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from learners.training import TrainingResult
-
-VERSION = "0.1.0"
+from utils.version import VERSION
 
 
 def training_summary(result: TrainingResult) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import abc
 import functools
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ from compressors.graph import prunable_kernels
 from compressors.kernels import find_kernels
 from compressors.places import kernel_places
 from compressors.policies import Policy
+from export.formats import chosen_formats
 from export.keras_model import save_plain_model
-from export.report import print_report, write_report
 from export.sizes import kernel_table, model_sizes
 from export.tensorboard import ScalarLog
 from learners.config import RunConfig
@@ -27,6 +26,7 @@ from learners.evaluation import Evaluation
 from learners.facts import training_summary, versions
 from learners.network_files import check_url, download, load_network, read_as_saved, rehearse_saving
 from learners.precision import FLOAT32
+from learners.reporting import Networks, finish_run
 from learners.teacher import TeacherSource
 from learners.train_step import TrainStep
 from learners.training import Monitor, TrainingResult, train
@@ -74,6 +74,7 @@ class Learner(abc.ABC):
             rehearse_saving(model, self.helper.model_name)
         if given and self.workers.is_first and Path(given).exists():
             load_network(Path(given), model)
+        chosen_formats(self.config.export.formats, "--export_formats")
         if self.config.run.model_http_url:
             check_url(self.config.run.model_http_url)
         if self.config.teacher.enabled:
@@ -136,8 +137,11 @@ class Learner(abc.ABC):
 
         It is judged as it was saved: dense or pruned, thinned or quantized.
         """
-        path = Path(self.config.run.save_path_eval or self.model_path)
-        return self.test(read_as_saved(path, self.new_model(), self.workers))
+        return self.test(self.result(self.config.run.save_path_eval))
+
+    def result(self, path: str = "") -> keras.Model:
+        """The network that the run ended with, as it was saved; or that of another file."""
+        return read_as_saved(Path(path or self.model_path), self.new_model(), self.workers)
 
     def new_model(self) -> keras.Model:
         """A network with the initial weights of the run's seed.
@@ -315,7 +319,7 @@ class Learner(abc.ABC):
     ) -> TrainingResult:
         """`train_stage` with a step that was made, and perhaps compiled, before; it may begin after the first step."""
         options = self.config.run
-        with ScalarLog(Path(options.log_dir or self.run_dir.path / "tensorboard") / name) as log:
+        with ScalarLog(self.tensorboard / name) as log:
 
             def log_row(row: Mapping[str, float]) -> None:
                 if self.workers.is_first:
@@ -357,12 +361,18 @@ class Learner(abc.ABC):
         return {key.replace("accuracy", self.helper.metric_name): row[key] for key in row if key != "step"}
 
     @property
+    def tensorboard(self) -> Path:
+        """Where TensorBoard's events lie."""
+        return Path(self.config.run.log_dir or self.run_dir.path / "tensorboard")
+
+    @property
     def data_title(self) -> str:
         """What plots and reports call the data."""
         return self.helper.dataset.title
 
     def report(self, model: keras.Model, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes `report.json` and prints the table; `result` holds the learner's own keys."""
+        """Writes the report, makes the exports and prints the table; `result` holds the learner's own keys."""
+        dense = model if result.get("compressed") is None else self.dense_model()
         stages = self.run_dir.stages()
         skipped = sorted(set().union(*self.workers.all_gather(list(self.helper.skipped_images))))
         report = {
@@ -381,8 +391,16 @@ class Learner(abc.ABC):
             **(self.teacher_source.facts() if self.config.teacher.enabled else {}),
             **({"skipped_images": skipped} if skipped else {}),
         }
-        if self.workers.is_first:
-            write_report(self.run_dir.path, report)
-            print_report(report, sys.stdout)
-            print(f"all of it is in {self.run_dir.path}")
-        return report
+        if not self.workers.is_first:
+            return report
+        finished = finish_run(
+            report,
+            Networks(dense, model),
+            self.helper,
+            RunDir(self.run_dir.path),  # the other workers are done
+            self.config.export,
+            self.tensorboard,
+            self.config.run.quiet,
+        )
+        print(f"all of it is in {self.run_dir.path}; begin with report.html")
+        return finished

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -48,7 +49,7 @@ def run_program(monkeypatch, capsys):
     """`run(arguments, code)`: runs the program in this process; returns its output, or with a code but 0 its errors."""
     import main
 
-    monkeypatch.chdir(main.ROOT)
+    monkeypatch.chdir(Path(main.__file__).parent)
     monkeypatch.setattr(sys, "path", list(sys.path))
     handler = signal.getsignal(signal.SIGTERM)
 

@@ -12,10 +12,12 @@ import keras
 import pytest
 
 import main
+from commands import command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "nets_for_tests" / "tiny_at_cifar10_run.py"
-FEW = "--nb_smpls_train 320 --nb_smpls_val 100 --nb_smpls_eval 100 --batch_size 32 --nb_epochs_rat 0.25"
+FEW = """--nb_smpls_train 320 --nb_smpls_val 100 --nb_smpls_eval 100 --batch_size 32 --nb_epochs_rat 0.25
+    --export_formats none"""
 SPARSE = ("--learner", "weight-sparse")
 CIFAR10_FILES = [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]
 RECORD = 3073
@@ -24,7 +26,7 @@ RECORD = 3073
 @pytest.fixture(autouse=True)
 def _as_a_program_of_its_own(monkeypatch, tmp_path):
     """No path.conf of this machine, and what the program changes in its process is put back."""
-    monkeypatch.setattr(main, "ROOT", tmp_path / "root")
+    monkeypatch.setattr(command_line, "ROOT", tmp_path / "root")
     monkeypatch.setattr(sys, "path", list(sys.path))
     handler = signal.getsignal(signal.SIGTERM)
     yield
@@ -135,7 +137,7 @@ def test_a_mask_update_that_would_come_too_late_is_refused(refused):
 
 
 def test_a_script_that_is_not_there_names_ours(refused, monkeypatch):
-    monkeypatch.setattr(main, "ROOT", ROOT)
+    monkeypatch.setattr(command_line, "ROOT", ROOT)
     message = refused(script="nets/alexnet_at_cifar10_run.py")
     assert "there is no net script nets/alexnet_at_cifar10_run.py" in message
     for name in ("lenet_at_cifar10", "own_model", "resnet_at_ilsvrc12"):
@@ -240,14 +242,14 @@ def test_a_run_directory_with_something_else_in_it_is_left_alone(tmp_path, capsy
     ],
 )
 def test_a_wrong_path_conf_is_named(refused, line, message):
-    main.ROOT.mkdir()
-    (main.ROOT / "path.conf").write_text(f"# where the data is\n{line}\n")
-    assert message.format(root=main.ROOT) in refused()
+    command_line.ROOT.mkdir()
+    (command_line.ROOT / "path.conf").write_text(f"# where the data is\n{line}\n")
+    assert message.format(root=command_line.ROOT) in refused()
 
 
 def test_the_command_line_goes_before_path_conf(refused, tmp_path):
-    main.ROOT.mkdir()
-    (main.ROOT / "path.conf").write_text("data_dir_local_cifar10 = nowhere\n")
+    command_line.ROOT.mkdir()
+    (command_line.ROOT / "path.conf").write_text("data_dir_local_cifar10 = nowhere\n")
     message = refused("--data_dir_local", str(tmp_path / "elsewhere"))
     assert f"Received: {tmp_path / 'elsewhere'}" in message
 

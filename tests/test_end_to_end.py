@@ -22,6 +22,7 @@ LENET = "nets/lenet_at_cifar10_run.py"
 RESNET = "nets/resnet_at_cifar10_run.py"
 # Not even a path.conf of this machine changes where data and model come from.
 FLAGS = """--data_disk embedded --model_http_url= --nb_smpls_train 320 --nb_smpls_val 100 --nb_smpls_eval 100
+    --export_formats none
     --batch_size 32 --nb_epochs_rat 0.25 --summ_step 2 --save_step 2 --ws_nb_rlouts 40 --ws_nb_rlouts_min 15
     --ws_nb_iters_ft 4 --ws_nb_finalists 2 --ws_prune_ratio 0.75"""
 SPARSE = ("--learner", "weight-sparse")

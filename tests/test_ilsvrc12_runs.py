@@ -14,7 +14,7 @@ from tests.ilsvrc12_files import corrupt, example, examples, write_ilsvrc12
 TINY = "tests/nets_for_tests/tiny_at_ilsvrc12_run.py"
 CLASSES = 24  # enough for the search to go by the five largest outputs
 FLAGS = f"""--model_http_url= --image_size 16 --nb_classes {CLASSES} --batch_size 16 --batch_size_eval 8
-    --nb_smpls_val 8 --nb_epochs_rat 0.5 --summ_step 2 --save_step 100"""
+    --export_formats none --nb_smpls_val 8 --nb_epochs_rat 0.5 --summ_step 2 --save_step 100"""
 BAD = "bad.JPEG"
 
 
@@ -126,6 +126,7 @@ def test_a_label_above_the_number_of_classes_is_told_before_any_work(data, tmp_p
 
 def test_the_embedded_set_takes_the_place_of_imagenet_at_any_size(tmp_path, run_program):
     few = "--nb_smpls_train 64 --nb_smpls_val 100 --nb_smpls_eval 50 --batch_size 32 --nb_epochs_rat 0.25"
+    few += " --export_formats none"
     words = ["--data_disk", "embedded", "--image_size", "40", "--model_http_url=", "--run_dir", str(tmp_path / "run")]
     printed = run_program(["main.py", TINY, *words, *few.split()])
     assert "digits32 (embedded, not ImageNet)" in printed.splitlines()[0]

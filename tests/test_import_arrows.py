@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 
 MAY_IMPORT = {
     "main": {"commands", "learners", "export", "compressors", "rl_agents", "nets", "utils"},
-    "commands": {"main", "learners", "export", "nets", "utils"},
-    "launchers": {"main", "utils"},
+    "commands": {"learners", "export", "compressors", "rl_agents", "nets", "utils"},
+    "launchers": {"main", "commands", "utils"},
     "trimflow": {"learners", "export", "compressors", "rl_agents", "nets", "utils"},
     "learners": {"export", "compressors", "rl_agents", "nets", "utils"},
     "export": {"utils"},
@@ -24,7 +24,7 @@ MAY_IMPORT = {
 # The door for Python users stands where users look for pruners; nothing behind it may use it.
 DOOR = "compressors/pruner_api.py"
 MAY_USE_THE_DOOR = {"trimflow.py"}
-MAY_IMPORT_ABSL_FLAGS = {"main.py", "utils/flags.py"}
+MAY_IMPORT_ABSL_FLAGS = {"commands/command_line.py", "utils/flags.py"}
 TOO_SLOW_FOR_HELP = {"tensorflow", "keras"}
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = "tests/nets_for_tests/tiny_at_cifar10_run.py"
 # Not even a path.conf of this machine changes where data and model come from. Four epochs of ten steps.
 FLAGS = """--learner lottery-ticket --lt_prune_iterations 2 --data_disk embedded --model_http_url= --nb_smpls_train 320
-    --nb_smpls_val 100 --nb_smpls_eval 100 --batch_size 32 --nb_epochs_rat 0.5 --summ_step 5"""
+    --export_formats none --nb_smpls_val 100 --nb_smpls_eval 100 --batch_size 32 --nb_epochs_rat 0.5 --summ_step 5"""
 LATE = ("--lt_rewind_epoch", "1")
 
 

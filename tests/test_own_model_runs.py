@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import main
+from commands import command_line
 from tests.own_network_files import OWN_CODE, make_folder
 from utils.run_dir import read_checkpoint
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OWN = "nets/own_model_run.py"
 QUICK = (
     *("--own_epochs", "1", "--ws_nb_rlouts", "8", "--ws_nb_rlouts_min", "7"),
-    *("--ws_nb_iters_ft", "4", "--ws_nb_finalists", "2"),
+    *("--ws_nb_iters_ft", "4", "--ws_nb_finalists", "2", "--export_formats", "none"),
 )
 SPARSE = ("--learner", "weight-sparse", "--ws_prune_ratio", "0.8")
 STRANGER = """
@@ -289,7 +289,7 @@ def test_paths_are_looked_up_from_the_user_and_then_from_the_root(run_program, f
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.copyfile(folder / "my.keras", elsewhere / "my.keras")
-    monkeypatch.setattr(main, "ROOT", folder)
+    monkeypatch.setattr(command_line, "ROOT", folder)
     monkeypatch.setenv("TRIMFLOW_CALLER_DIRECTORY", str(elsewhere))
     own = ["--own_model", "my.keras", "--own_data", "digits.npz", "--run_dir", str(tmp_path / "run"), *QUICK]
     printed = run_program(["main.py", str(ROOT / OWN), *own])
@@ -306,7 +306,7 @@ def test_a_dense_model_that_path_conf_names_is_not_that_of_an_own_network(run, t
     root = tmp_path / "root"
     root.mkdir()
     (root / "path.conf").write_text("model_http_url = http://127.0.0.1:9/models\n")
-    monkeypatch.setattr(main, "ROOT", root)
+    monkeypatch.setattr(command_line, "ROOT", root)
     flags = ("--own_train_dense", "--quiet")
     arguments = dict(model="my.keras", data="digits.npz")
     monkeypatch.setattr(sys.modules[__name__], "OWN", str(ROOT / OWN))

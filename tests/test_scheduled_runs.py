@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESNET = "nets/resnet_at_cifar10_run.py"
 TINY = "tests/nets_for_tests/tiny_at_cifar10_run.py"
 FEW = "--data_disk embedded --model_http_url= --nb_smpls_train 48 --nb_smpls_val 30 --nb_smpls_eval 30 --batch_size 16"
+FEW += " --export_formats none"
 SCHEDULED = ("--learner", "scheduled")
 RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("resnet20.*.yaml"))
 

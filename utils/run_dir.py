@@ -110,6 +110,15 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     return None
 
 
+def read_meta(path: Path) -> dict[str, Any]:
+    """The dictionary of the checkpoint at `path` without its arrays; empty where there is none that can be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return json.loads(file[_META].tobytes())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return {}
+
+
 def _previous(path: Path) -> Path:
     return path.with_suffix(".previous" + path.suffix)
 

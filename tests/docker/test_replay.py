@@ -23,7 +23,7 @@ pytestmark = [
 
 ANY_USER = 12345
 TINY = ["--data_disk", "embedded", "--nb_smpls_train", "256", "--nb_smpls_val", "100", "--nb_smpls_eval", "100"]
-TINY += ["--batch_size", "32", "--nb_epochs_rat", "0.01"]
+TINY += ["--export_formats", "none", "--batch_size", "32", "--nb_epochs_rat", "0.01"]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,12 @@
+import io
+
+import numpy as np
+import PIL.Image
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from export.tensorboard import ScalarLog
+from export.run_record import KernelPair
+from export.tensorboard import ScalarLog, log_pictures
 
 
 def scalars(directory):
@@ -54,3 +59,32 @@ def test_a_value_that_is_no_number_is_refused(tmp_path):
     with pytest.raises(ValueError, match="could not convert"):
         log.log(1, {"loss": "low"})
     log.close()
+
+
+def test_pictures_and_histograms_are_written_in_place_of_the_last_ones(tmp_path):
+    png = io.BytesIO()
+    PIL.Image.new("RGB", (30, 20)).save(png, "png")
+    kernels = {"conv/kernel": KernelPair(np.array([[-1.0, 0.5], [1.0, 1.0]]), np.array([[0.0, 0.0], [0.0, 2.0]]))}
+    for _ in range(2):
+        log_pictures(tmp_path, {"search": png.getvalue()}, kernels)
+    (image,) = _loaded(tmp_path / "report").Images("search")
+    assert (image.width, image.height, image.encoded_image_string) == (30, 20, png.getvalue())
+    before, after = (
+        _loaded(tmp_path / name).Histograms("conv/kernel")[0].histogram_value
+        for name in ("weights_before", "weights_after")
+    )
+    assert (before.min, before.max, before.num, before.sum, before.sum_squares) == (-1.0, 1.0, 4.0, 1.5, 3.25)
+    assert sum(before.bucket) == 4
+    assert [count for count in after.bucket if count] == [3.0, 1.0]
+    assert after.bucket_limit[-1] == 2.0
+
+
+def test_a_run_without_kernels_has_no_histograms(tmp_path):
+    log_pictures(tmp_path, {}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def _loaded(directory):
+    events = EventAccumulator(str(directory))
+    events.Reload()
+    return events

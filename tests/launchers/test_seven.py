@@ -2,7 +2,7 @@
 
 import pytest
 
-import main as program
+from commands import command_line
 from launchers import cluster_paths, seven
 from launchers.mpijob import Volume
 from launchers.seven import make_job, read_options
@@ -80,7 +80,7 @@ def test_after_two_hyphens_all_is_for_main():
 
 def test_no_flag_of_main_is_hidden_but_its_dry_run():
     ours = {name.lstrip("-") for name in (*seven._NUMBERS, *seven._TEXTS)} | {"dry_run"}
-    theirs = {name for group in program.FLAG_GROUPS for name in flag_fields(group)}
+    theirs = {name for group in command_line.FLAG_GROUPS for name in flag_fields(group)}
     assert ours & theirs == {"dry_run"}
 
 
@@ -271,7 +271,7 @@ def test_every_flag_that_is_a_path_is_known():
     no_paths |= {"own_split", "own_image_size", "own_rescale", "own_mean", "own_std"}
     texts = {
         name
-        for group in program.FLAG_GROUPS
+        for group in command_line.FLAG_GROUPS
         for name, field in flag_fields(group).items()
         if isinstance(field.default, str) and field.metadata["choices"] is None
     }

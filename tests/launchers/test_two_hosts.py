@@ -39,6 +39,7 @@ def start_program(hosts, start_running, tmp_path):
     """`start_program()`: the same command each time, a training of 400 steps with a rank on each host."""
     options = ["-H=host1:1,host2:1", f"--ssh_port={PORT}", f"--ssh_identity_file={hosts.identity_file}"]
     flags = "--data_disk embedded --model_http_url= --nb_smpls_train 320 --nb_smpls_val 100 --nb_smpls_eval 100 "
+    flags += "--export_formats none "
     flags += (
         f"--batch_size 32 --nb_epochs_rat 10 --summ_step 2 --save_step 4 --learner full-prec --run_dir {tmp_path}/run"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import main
+from commands import command_line
 from utils.flags import flag_fields
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -641,12 +641,12 @@ def test_every_flag_that_may_be_a_path_is_known_here():
     known = {name.strip() for arm in known for name in arm.split("|")}
     texts = {
         name
-        for group in main.FLAG_GROUPS
+        for group in command_line.FLAG_GROUPS
         for name, field in flag_fields(group).items()
         if isinstance(field.default, str) and not field.metadata["choices"]
     }
     no_paths = {
         *("data_disk", "data_dir_hdfs", "data_hdfs_host", "model_http_url", "kd_teacher"),
-        *("own_split", "own_image_size", "own_rescale", "own_mean", "own_std"),
+        *("own_split", "own_image_size", "own_rescale", "own_mean", "own_std", "export_formats"),
     }
     assert known == texts - no_paths

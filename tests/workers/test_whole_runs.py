@@ -24,6 +24,8 @@ FEW = [
     "--data_disk",
     "embedded",
     "--model_http_url=",
+    "--export_formats",
+    "none",
     "--nb_smpls_train",
     "320",
     "--nb_smpls_val",
@@ -65,7 +67,7 @@ def started(run_dir, flags):
 
 
 def environment():
-    # The tests' own setting of one thread is raised by the program: see main._share_processor.
+    # The tests' own setting of one thread is raised by the program: see commands.start.share_processor.
     return os.environ | {"TRIMFLOW_CALLER_DIRECTORY": str(ROOT)}
 
 
@@ -221,6 +223,8 @@ def test_a_schedule_does_the_same_on_all_workers(dense_resnet, tmp_path, recipe)
         "--data_disk",
         "embedded",
         "--model_http_url=",
+        "--export_formats",
+        "none",
         "--nb_smpls_train",
         "64",
         "--nb_smpls_val",
