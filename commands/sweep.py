@@ -224,6 +224,7 @@ class Sweep:
             "ratios": ", ".join(member.title for member in members)
             + (f" (finished: {', '.join(finished)})" if finished else ""),
             "dense network": source,
+            "members": "after it, side by side, as many at a time as there are cores (or idle GPUs) and memory for",
             "pruning paths": "built by the first member, taken by the others",
             "exports": "none" if self.plan.formats == "none" else "at the end, one member after another",
             "directory": str(family.directory),
