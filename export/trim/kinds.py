@@ -19,7 +19,7 @@ class CodebookKind(NamedTuple):
 
 
 CODEBOOKS = {
-    "codebook-256": CodebookKind(256, 0.0015, "<i2", is_shared=True),
+    "codebook-256": CodebookKind(256, 0.001, "<i2", is_shared=True),
     "codebook-16": CodebookKind(16, 0.012, "|i1", is_shared=False),
 }
 VALUES = ("float32", "float16", *CODEBOOKS)
