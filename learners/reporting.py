@@ -135,7 +135,7 @@ def run_record(report: Mapping[str, Any], networks: Networks, run_dir: Path) -> 
         finalists=stages.get("finalists", {}).get("finalists", []),
         histories={name: history for name, history in histories.items() if history},
         kernels={path: KernelPair(_kernel(before[path]), _kernel(after[path])) for path in paths}
-        if report["compressed"]
+        if report.get("compressed")
         else {},
     )
 

@@ -142,7 +142,7 @@ def test_an_import_against_the_arrows_is_found(tmp_path, name, code):
 @pytest.mark.parametrize(
     ("name", "code"),
     [
-        ("main.py", "from absl import app, flags\nfrom learners import learner"),
+        ("commands/command_line.py", "from absl import app, flags\nfrom learners import learner"),
         ("utils/flags.py", "from absl import flags as absl_flags"),
         ("nets/lenet_at_cifar10_run.py", "if __name__ == '__main__':\n    import main"),
         ("learners/a.py", "import tensorflow as tf\nfrom absl import logging\nfrom nets.config import NetConfig"),
