@@ -85,7 +85,8 @@ def _start(command: CommandLine, config: RunConfig, helper_class: type, learner_
 def _work(command: CommandLine, helper: Any, config: RunConfig, workers: "Workers", learner_class: type) -> int:
     """What is asked for, as one of the workers."""
     from learners.agreement import check_agreement
-    from utils.run_dir import RunDir, write_json
+    from utils.files import write_json
+    from utils.run_dir import RunDir
     from utils.workers import from_all
 
     name = f"{helper.model_name}_at_{helper.dataset_name}"

@@ -14,7 +14,7 @@ from rich.console import Console
 from compressors.held_masks import HeldMasks
 from compressors.kernels import KernelLayer
 from utils.errors import InputError
-from utils.run_dir import write_atomically
+from utils.files import write_atomically
 from utils.tables import plain_text, titled_table
 
 TABLE_WIDTH = 110

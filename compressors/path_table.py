@@ -17,7 +17,7 @@ from compressors.ratios import LayerSpec, Ratios, removed_counts
 from compressors.regression import conjugate_gradients
 from compressors.second_moments import InputSample, Moment, as_tensors, damped, product
 from utils.errors import InputError
-from utils.run_dir import write_atomically
+from utils.files import write_atomically
 
 _RESOLVE_ITERATIONS = 3  # trained ResNet-20, 75-95%: output error 0-2% above that after 10; without any 2-3%
 _COARSE_ITERATIONS = 6  # from a large layer's fewer levels; ResNet-20, 30-97%: error 0-15% below that of all and 3

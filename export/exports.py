@@ -23,8 +23,8 @@ from export.peak_memory import peak_memory
 from export.proof import EvaluationSet, Proof, is_equal, prove
 from export.stored_bytes import layer_rows, network_ideal_bytes
 from utils.errors import RunError, first_line
+from utils.files import write_json
 from utils.progress import Progress
-from utils.run_dir import write_json
 
 DIRECTORY = "exports"
 FILE_NAME = "exports.json"

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from utils.errors import InputError
+from utils.files import write_atomically
 from utils.keras_layers import all_layers, has_lambda, is_ours
-from utils.run_dir import write_atomically
 
 
 def save_plain_model(model: keras.Model, path: str | Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from utils.files import write_atomically
 from utils.quiet import quiet_stderr
-from utils.run_dir import write_atomically
 
 KINDS = ("float32", "sparse", "int8", "full-int8", "float16")
 CALIBRATION_IMAGES = 200  # for the ranges of activations; ResNet-20: 100 and 400 gave accuracies within 0.1 points

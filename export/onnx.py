@@ -5,8 +5,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from utils.files import write_atomically
 from utils.quiet import quiet_stderr
-from utils.run_dir import write_atomically
 
 OPSET = 18  # of 2022: understood by every onnxruntime since 1.14
 

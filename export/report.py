@@ -14,7 +14,7 @@ from rich.table import Table
 from export.file_sizes import BYTES_PER_WEIGHT
 from export.report_schema import LayerRow, Report, complete_report
 from utils.errors import InputError
-from utils.run_dir import write_json
+from utils.files import write_json
 from utils.tables import plain_text, terminal, titled_table
 
 FILE_NAME = "report.json"

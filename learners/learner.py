@@ -33,8 +33,9 @@ from learners.training import Monitor, TrainingResult, train
 from nets.model_helper import ModelHelper
 from nets.tasks import ACCURACY
 from utils.errors import InputError
+from utils.files import write_atomically
 from utils.keras_layers import code_of, has_lambda, make_known
-from utils.run_dir import RunDir, write_atomically
+from utils.run_dir import RunDir
 from utils.workers import ALONE, Workers, from_first, share_variables
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from export.keras_model import save_plain_model
 from learners.variables import check_variables, named_arrays, restore_variables
 from utils.errors import InputError, RunError, first_line
+from utils.files import write_atomically
 from utils.keras_layers import all_layers, has_lambda
-from utils.run_dir import write_atomically
 from utils.workers import Workers, from_first
 
 

@@ -24,8 +24,8 @@ from datasets.ilsvrc12.conversion_state import ConversionState, claimed
 from datasets.ilsvrc12.conversion_threads import Tally, in_threads, thread_count
 from datasets.own_split import shortened
 from utils.errors import InputError, RunError
+from utils.files import write_atomically
 from utils.progress import Progress
-from utils.run_dir import write_atomically
 
 UNREADABLE_FILE = "unreadable.txt"
 _MOST_SHARDS = 99_999  # their names have five digits

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from datasets.ilsvrc12.conversion_source import Shard
 from datasets.own_pictures import Picture, decode
 from utils.errors import RunError
-from utils.run_dir import write_atomically
+from utils.files import write_atomically
 
 # TF-models' names, and the kind of each feature. Bounding boxes are left out: nothing here needs them.
 FEATURES = {

@@ -15,7 +15,7 @@ from datasets.ilsvrc12.conversion_records import WrittenShard
 from datasets.ilsvrc12.conversion_source import Shard
 from datasets.own_split import shortened
 from utils.errors import InputError
-from utils.run_dir import write_json
+from utils.files import write_json
 
 STATE_FILE = "conversion.json"
 SECONDS_BETWEEN_SAVES = 1.0

@@ -1,16 +1,13 @@
 """A comparison as Markdown, for a repository or a pull request."""
 
-import re
-
 from rich.cells import cell_len
 
 from export.comparison.comparison import Comparison
 from export.comparison.tables import Column, Table, tables_of
 from export.comparison.terminal import said_of_the_same
-from export.comparison.texts import printable
+from export.page.markdown import escaped
 
 STAR = " \N{BLACK STAR}"
-SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&$!])")
 
 
 def format_markdown(comparison: Comparison) -> str:
@@ -26,11 +23,6 @@ def format_markdown(comparison: Comparison) -> str:
     if comparison.notes:
         parts += ["## Notes", "\n".join(f"- {escaped(note)}" for note in comparison.notes)]
     return "\n\n".join(parts) + "\n"
-
-
-def escaped(text: str) -> str:
-    """The text in one line, which Markdown shows as it is: no character is markup, none ends the cell of a table."""
-    return SPECIAL.sub(r"\\\1", printable(text))
 
 
 def _format_table(table: Table) -> str:

@@ -12,8 +12,8 @@ from export.comparison.runs import ComparedRun
 from export.comparison.tables import tables_of
 from export.comparison.texts import Quality
 from export.page.rendering import figure_svg, render
+from export.report import EMBEDDED_DATASETS
 
-EMBEDDED_DATASETS = ("digits32",)
 RUN_PAGE = "report.html"
 
 

@@ -9,6 +9,7 @@ from export.comparison.groups import SEED, Spread, seeds_of, spread_over_seeds
 from export.comparison.measures import ACCURACY
 from export.comparison.runs import ComparedRun
 from export.comparison.texts import ABSENT, Quality
+from export.report import duration
 
 
 class Cell(NamedTuple):
@@ -96,8 +97,8 @@ def run_table(comparison: Comparison) -> Table:
             "latency",
         ),
         words("which is", (f and f.format for f in fastest)),
-        number("Search\ntime", (m.search_seconds for m in measures), texts.seconds),
-        number("Total\ntime", (m.total_seconds for m in measures), texts.seconds),
+        number("Search\ntime", (m.search_seconds for m in measures), duration),
+        number("Total\ntime", (m.total_seconds for m in measures), duration),
     ]
     columns = [column for column in columns if _says_something(column)]
     return Table("Runs", columns, "One row a run, as given", _run_note(comparison))

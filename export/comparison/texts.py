@@ -44,14 +44,6 @@ def milliseconds(value: float) -> str:
     return f"{value:.3f}" if value < 1 else f"{value:,.2f}"
 
 
-def seconds(value: float) -> str:
-    """Wall time as a person says it: "4.2 s", "3 min 05 s", "2 h 10 min"."""
-    if value < 59.95:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def printable(text: str) -> str:
     """The text in one line without control characters, which a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

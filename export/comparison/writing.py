@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TextIO
 
 from export.comparison.comparison import compare_runs
-from export.comparison.files import write_text
 from export.comparison.markdown import format_markdown
 from export.comparison.record import comparison_record
 from export.comparison.runs import read_runs
 from export.comparison.terminal import print_comparison
 from utils.caller import caller_directory
 from utils.errors import InputError
+from utils.files import write_text
 
 PAGE, MARKDOWN, RECORD = FILES = "compare.html", "compare.md", "compare.json"
 

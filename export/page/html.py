@@ -8,7 +8,7 @@ from export.page.blocks import Picture
 from export.page.content import report_document
 from export.page.rendering import figure_svg, render
 from export.run_record import RunRecord
-from utils.run_dir import write_atomically
+from utils.files import write_atomically
 
 TEMPLATE = "report.html"
 

@@ -9,7 +9,7 @@ from typing import Any
 from export.page.blocks import Block, Cell, Picture, Table
 from export.page.content import report_document
 from export.run_record import RunRecord
-from utils.run_dir import write_atomically
+from utils.files import write_atomically
 
 PLOTS = "plots"
 # What would begin markup: all of it can stand anywhere, an underscore only where no letter or digit is on one side.

@@ -17,7 +17,7 @@ from export.plots_lottery import draw_rounds
 from export.plots_rollouts import chosen_index, draw_accuracy, is_narrow, rollout_accuracy
 from export.plots_weights import draw_masks, draw_weights, shown_masks
 from export.run_record import RunRecord
-from utils.run_dir import write_atomically
+from utils.files import write_atomically
 
 TRAININGS = {"dense": "of the dense network", "training": "of the compressed network"}
 

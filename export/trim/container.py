@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import InputError
-from utils.run_dir import write_atomically
+from utils.files import write_atomically
 
 SUFFIX = ".trim.npz"
 MEMBER = b"trim.npy"

@@ -26,7 +26,7 @@ from learners.network_files import download, load_network
 from learners.training import TrainingResult
 from nets.architectures import build_architecture
 from utils.errors import InputError
-from utils.run_dir import write_atomically
+from utils.files import write_atomically
 from utils.workers import share_variables
 
 STATISTICS_BATCHES = 8  # training batches for activation statistics, calibration and gradients of pruners

@@ -14,8 +14,9 @@ from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, 
 from rl_agents.ddpg.agent import DdpgAgent
 from rl_agents.replay import Transition
 from utils.errors import RunError
+from utils.files import append_line, write_atomically
 from utils.progress import Progress
-from utils.run_dir import Checkpoint, append_line, read_checkpoint, write_atomically, write_checkpoint
+from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
 from utils.workers import ALONE, Workers, digest, from_first
 
 AGENT = "agent"

@@ -19,7 +19,7 @@ from compressors.regression import collect_grams, collect_parts
 from compressors.second_moments import InputSample, KeptInputs, Moment
 from learners.variables import named_arrays
 from utils.errors import InputError
-from utils.run_dir import write_atomically
+from utils.files import write_atomically
 from utils.workers import Workers, digest, from_first
 
 _ORIGIN = "origin"  # the member of the .npz file that says what the paths in it were made from

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.comparison.files import write_text
 from learners.weight_sparsification.sweep_plan import DENSE, LOGS, PATHS, Member
 from utils.errors import InputError, RunError
+from utils.files import write_text
 
 FILE_NAME = "sweep.json"
 LOCK = "sweep.lock"

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from utils.errors import InputError, RunError
-from utils.run_dir import Checkpoint, RunDir, read_checkpoint, write_atomically, write_checkpoint, write_json
+from utils.files import write_atomically, write_json
+from utils.run_dir import Checkpoint, RunDir, read_checkpoint, write_checkpoint
 
 
 def _checkpoint(step):

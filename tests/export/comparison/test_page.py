@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from export.comparison.comparison import compare_runs
-from export.comparison.page import EMBEDDED_DATASETS, format_page, summary_sentences
+from export.comparison.page import format_page, summary_sentences
 from export.comparison.runs import read_runs
 from tests.export.comparison.small_runs import exports_of, file_row, write_accuracy, write_run
 
@@ -134,16 +134,6 @@ def test_hostile_strings_are_shown_as_they_are(tmp_path):
     assert HOSTILE in page.texts["code"]
     assert HOSTILE in "".join(page.texts["p"])
     assert "<b>&'\" $a_$" in page.texts["text"]  # beside its point, and no formula
-
-
-def test_the_embedded_data_set_is_never_taken_for_cifar10(tmp_path):
-    from export.report import EMBEDDED_DATASETS as known  # loads TensorFlow, which the page does not
-
-    assert known == EMBEDDED_DATASETS
-    a, b = (write_run(tmp_path / str(seed), {"seed": seed}) for seed in range(2))
-    assert "cannot be compared with figures published" in page_of(tmp_path, a, b)
-    c, d = (write_run(tmp_path / str(s), {"seed": s}, dataset="cifar10", data_title="CIFAR-10") for s in (2, 3))
-    assert "cannot be compared with figures published" not in page_of(tmp_path, c, d)
 
 
 def test_the_sentences_name_the_ends_of_each_front(tmp_path, places):

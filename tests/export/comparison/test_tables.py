@@ -6,10 +6,11 @@ import pytest
 from export.comparison import texts
 from export.comparison.comparison import compare_runs
 from export.comparison.groups import spread_of
-from export.comparison.markdown import escaped, format_markdown
+from export.comparison.markdown import format_markdown
 from export.comparison.runs import read_runs
 from export.comparison.tables import file_table, group_table, run_table, tables_of
 from export.comparison.terminal import format_comparison, print_comparison
+from export.page.markdown import escaped
 from tests.export.comparison.small_runs import exports_of, file_row, refused_row, write_accuracy, write_run
 
 
@@ -192,7 +193,7 @@ def test_hostile_names_do_not_break_the_markdown(tmp_path):
     comparison = compare_runs(read_runs([a, write_run(tmp_path / "b", {"note": "x"})]))
     text = format_markdown(comparison)
     line = next(line for line in text.splitlines() if line.startswith("| a"))
-    assert cells_of(line)[:2] == [name, value.replace("\n", "\N{REPLACEMENT CHARACTER}")]
+    assert cells_of(line)[:2] == [name, value.replace("\n", " ")]
     assert "<script>" not in text.replace("\\<", "")
     assert escaped("a*b") == r"a\*b"
 
@@ -208,9 +209,6 @@ def test_hostile_names_do_not_break_the_markdown(tmp_path):
         (texts.millions, 81_630_000, "81.63"),
         (texts.milliseconds, 0.4567, "0.457"),
         (texts.milliseconds, 12.345, "12.35"),
-        (texts.seconds, 4.26, "4.3 s"),
-        (texts.seconds, 59.96, "1 min 00 s"),
-        (texts.seconds, 7830, "2 h 10 min"),
         (texts.Quality.of("accuracy").change, -1e-9, "+0.00"),
         (texts.Quality.of("accuracy").change, -0.0123, "-1.23"),
         (texts.Quality.of("error").change, 0.0123, "+0.0123"),
