@@ -6,7 +6,7 @@
 The goal: the sweep takes at most 1.8 times as long as its longest member alone, plus the dense training. Alone is the
 run that a user starts for one ratio, given the dense network: all cores, 200 roll-outs. Beside it the member's very own
 command is measured, with the 100 roll-outs that it makes in a sweep. Each is a process of its own, timed from its start
-to its end. Exports are left out unless they are asked for: they come one after another in a sweep as alone.
+to its end, exports included: those that each makes by default.
 
 Each figure is written to benchmarks/results/sweep.jsonl as it is found, and not measured twice; what was interrupted
 begins anew. Needs a quiet machine.
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--net", default="nets/resnet_at_cifar10_run.py")
     parser.add_argument("--ratios", default="0.5,0.75,0.9,0.95")
     parser.add_argument("--flags", default="--data_disk embedded", help="of all runs, in quotes")
-    parser.add_argument("--export_formats", default="none")
+    parser.add_argument("--export_formats", default="", help="of all runs; unset: what each makes by default")
     parser.add_argument("--sweep_processes", type=int, default=0, help="0: as the sweep finds best")
     parser.add_argument("--table", action="store_true", help="print what is known")
     options = parser.parse_args()
@@ -50,7 +50,8 @@ def main() -> None:
 def measure(options: argparse.Namespace, what: list[Any]) -> None:
     """Measures what is not known yet."""
     family = RUNS / "family"
-    flags = [*shlex.split(options.flags), f"--export_formats={options.export_formats}"]
+    exports = [f"--export_formats={options.export_formats}"] if options.export_formats else []
+    flags = [*shlex.split(options.flags), *exports]
     if known(what, SWEEP) is None:
         words = ["sweep", options.net, f"--ws_prune_ratio={options.ratios}", f"--run_dir={family}", *flags]
         words += [f"--sweep_processes={options.sweep_processes}"] if options.sweep_processes else []
@@ -67,7 +68,7 @@ def measure(options: argparse.Namespace, what: list[Any]) -> None:
             run_dir = RUNS / part.replace(" ", "_")
             dropped = OF_A_SWEEP if part == ALONE else OF_A_SWEEP[1:]
             words = [word for word in command if not word.startswith(dropped)]
-            words += [f"--run_dir={run_dir}", f"--export_formats={options.export_formats}"]
+            words += [f"--run_dir={run_dir}", *exports]
             seconds = timed(words, run_dir)
             keep(what, part, seconds, stages=stages(run_dir))
 

@@ -18,7 +18,9 @@ from learners.weight_sparsification.sweep_plan import (
 )
 from utils.errors import InputError
 
-USAGE = """usage: python main.py sweep NET_SCRIPT --ws_prune_ratio R1,R2,... [flags]
+# What the comparison of a family goes by; main.py export makes the others of the member that is picked.
+FORMATS = "litert,litert-int8,trim-256"
+USAGE = f"""usage: python main.py sweep NET_SCRIPT --ws_prune_ratio R1,R2,... [flags]
 
 One network pruned to several ratios, and a page to choose from. The runs share the dense network and the pruning paths
 and go side by side; the same command again goes on where they were.
@@ -29,7 +31,7 @@ and go side by side; the same command again goes on where they were.
   --run_dir DIR           directory of the family [runs/<net script>/sweep]
   --save_path FILE        the dense network: taken from there if it exists, else trained and kept there
   --ws_nb_rlouts N        roll-outs of each member's search [half of a single run's]
-  --export_formats LIST   exports of each member, made at the end; none: no exports [all]
+  --export_formats LIST   exports of each member, made at the end [{FORMATS}]
   --overwrite             delete the family first
   --quiet                 print only the result
   FLAGS                   of the weight-sparse learner, the network and the data: python main.py --help lists them"""
@@ -86,7 +88,7 @@ def read_plan(words: Sequence[str]) -> Plan:
         ratios,
         flags | ({"ws_nb_rlouts": rollouts} if rollouts else {}),
         processes,
-        values["export_formats"].value,
+        values["export_formats"].value if "export_formats" in given else FORMATS,
         family.value("export_check_images"),
         values["overwrite"].value,
         values["quiet"].value,
