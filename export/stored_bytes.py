@@ -9,6 +9,7 @@ import numpy as np
 from export.file_sizes import BYTES_PER_WEIGHT
 from export.sizes import all_kernels
 from export.trim import ideal_bytes
+from utils.keras_layers import all_layers
 
 KINDS = ("float32", "float16", "int8", "codebook-256", "codebook-16")
 BYTES_OF_OTHERS = {"float32": 4, "int8": 4}  # of a bias or batch norm weight; of the other kinds 2
@@ -37,9 +38,14 @@ def layer_rows(model: keras.Model) -> list[dict[str, Any]]:
 
 
 def network_ideal_bytes(model: keras.Model, kind: str) -> int:
-    """The ideal bytes of all kernels, and 4 for each other weight, or 2 where the kind shortens those too."""
+    """The ideal bytes of all kernels, and 4 for each other weight, or 2 where the kind shortens those too.
+
+    A batch norm counts as a scale and a shift of each channel, which is all that inference needs of it.
+    """
     kernels = all_kernels(model)
-    ids = {id(variable) for variable in kernels}
-    others = sum(math.prod(variable.shape) for variable in model.weights if id(variable) not in ids)
-    ideal = sum(ideal_bytes(keras.ops.convert_to_numpy(variable).astype(np.float32), kind) for variable in kernels)
+    norms = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    counted = {id(variable) for variable in [*kernels, *(weight for norm in norms for weight in norm.weights)]}
+    others = sum(math.prod(variable.shape) for variable in model.weights if id(variable) not in counted)
+    others += sum(2 * norm.moving_mean.shape[0] for norm in norms)
+    ideal = sum(ideal_bytes(keras.ops.convert_to_numpy(kernel).astype(np.float32), kind) for kernel in kernels)
     return ideal + BYTES_OF_OTHERS.get(kind, 2) * others

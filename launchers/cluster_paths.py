@@ -18,7 +18,7 @@ READ_PATHS = (
     *("own_data", "own_model", "keras_weights", "compress", "kd_resume", "data_dir_local"),
     *("save_path_eval", "save_path_dst"),
 )
-WRITTEN_PATHS = ("run_dir", "save_path", "ws_save_path", "log_dir")
+WRITTEN_PATHS = ("run_dir", "save_path", "ws_save_path", "ws_paths", "log_dir")
 _IN_THE_IMAGE = ("nets/", "recipes/")  # folders of the repository whose files flags may name
 _DISKS = {"local": (), "embedded": (), "hdfs": ("data_dir_hdfs", "data_hdfs_host")}  # -> settings that pods need
 

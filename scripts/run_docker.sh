@@ -139,7 +139,7 @@ translate() {
     case "$1" in
         data_dir_local | compress | kd_resume | save_path_eval | save_path_dst) mount_path input "$1" "$2" ;;
         save_path) mount_path model "$1" "$2" ;;
-        ws_save_path) mount_path output "$1" "$2" ;;
+        ws_save_path | ws_paths) mount_path output "$1" "$2" ;;
         run_dir | log_dir) mount_path folder "$1" "$2" ;;
         own_model | own_data)
             if [[ "$1" == own_model && "$2" =~ $function_pattern ]]; then

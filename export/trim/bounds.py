@@ -9,21 +9,25 @@ from export.trim.kinds import CODEBOOKS
 from utils.errors import InputError
 
 INT8_LARGEST = 127
+MANTISSAS = {"float32": 23, "float16": 10}  # bits
 KINDS = ("float32", "float16", "int8", *CODEBOOKS)
 
 
 def ideal_bytes(kernel: np.ndarray, values: str) -> int:
-    """Bytes for a kernel of n weights, z of them not 0, with no knowledge but how many there are of each value.
+    """Bytes for a kernel, z of whose weights are not 0, by the entropy of their places and of their values.
 
-        ceil((n H(z / n) + z b) / 8),   H(p) = -p log2 p - (1 - p) log2(1 - p),
+        ceil((sum over inputs i of n_i H(z_i / n_i) + z b) / 8),   H(p) = -p log2 p - (1 - p) log2(1 - p),
 
-    with b = 32 or 16 bits for floats, else the empirical entropy of what is stored for the weights that are not 0:
+    where z_i of the n_i weights of input i (the last axis but one) are not 0, and b is the empirical entropy of what is
+    stored for a weight that is not 0:
 
+    - "float32", "float16": that of sign and exponent, and 23 or 10 bits of mantissa, which hold nothing but noise;
     - "int8": `round(127 w / m_o)`, m_o the largest |w| of the same output channel (the last axis), as LiteRT has it;
       a weight that becomes 0 counts as 0, so z is smaller;
     - "codebook-256", "codebook-16": indices into a codebook found for this kernel alone.
 
-    Scales, codebooks, names and headers are not counted. A coder that learns where zeros gather can be below it.
+    A coder must learn the counts that this takes for known, so it is a little above. Scales, codebooks, names and
+    headers are not counted.
 
     Args:
         kernel: floats of any shape.
@@ -42,14 +46,28 @@ def ideal_bytes(kernel: np.ndarray, values: str) -> int:
     nonzero = kernel[kernel != 0]
     if not len(nonzero):
         return 0
-    if values in ("float32", "float16"):
-        bits = 32.0 if values == "float32" else 16.0
+    if values in MANTISSAS:
+        bits = _float_entropy(nonzero, values)
     elif values == "int8":
         bits = entropy(np.unique(nonzero, return_counts=True)[1])
     else:
         bits = _index_entropy(nonzero, values)
-    places = kernel.size * entropy(np.array([len(nonzero), kernel.size - len(nonzero)]))
-    return math.ceil((places + len(nonzero) * bits) / 8)
+    return math.ceil((_bits_of_places(kernel != 0) + len(nonzero) * bits) / 8)
+
+
+def _bits_of_places(is_nonzero: np.ndarray) -> float:
+    """The entropy of a mask whose density differs from input to input (of fewer than two axes: of all together)."""
+    rows = np.moveaxis(is_nonzero, -2, 0) if is_nonzero.ndim > 1 else is_nonzero[None]
+    rows = rows.reshape(len(rows), -1)
+    counts = rows.sum(1)
+    return sum(rows.shape[1] * entropy(np.array([count, rows.shape[1] - count])) for count in counts)
+
+
+def _float_entropy(nonzero: np.ndarray, values: str) -> float:
+    """Bits of a float: the empirical entropy of sign and exponent, and the whole mantissa."""
+    mantissa = MANTISSAS[values]
+    words = nonzero.astype(values).view(f"u{4 if values == 'float32' else 2}")
+    return mantissa + entropy(np.unique(words >> mantissa, return_counts=True)[1])
 
 
 def _int8_codes(kernel: np.ndarray) -> np.ndarray:

@@ -155,10 +155,17 @@ def test_layer_rows_are_counted_by_hand():
     (row,) = layer_rows(model)
     assert (row["path"], row["parameters"], row["nonzero"]) == ("d/kernel", 16, 2)
     assert (row["dense_bytes"], row["bitmap_bytes"]) == (64, 2 + 8)
-    # 16 * H2(1/8) = 8.7 bits, and 2 * 32 bits: 72.7 bits.
-    assert row["ideal_bytes"]["float32"] == 10
-    assert network_ideal_bytes(model, "float32") == 10 + 16
+    # Two inputs with one of 4 weights, 4 * H(1/4) = 3.245 bits each; two floats of 1 + 23 bits: 54.5 bits.
+    assert row["ideal_bytes"]["float32"] == 7
+    assert network_ideal_bytes(model, "float32") == 7 + 16
     assert network_ideal_bytes(model, "float16") == row["ideal_bytes"]["float16"] + 8
+
+
+def test_of_a_batch_norm_only_scale_and_shift_are_counted():
+    inputs = keras.Input((4, 4, 6))
+    model = keras.Model(inputs, keras.layers.BatchNormalization()(inputs))
+    assert network_ideal_bytes(model, "float32") == 4 * 2 * 6
+    assert network_ideal_bytes(model, "codebook-16") == 2 * 2 * 6
 
 
 def test_sizes_of_a_folder_are_those_of_its_files(tmp_path):

@@ -225,6 +225,7 @@ def test_paths_that_pods_have(job, words):
         ("run_dir", "/data/runs"),
         ("save_path", "a.keras"),
         ("ws_save_path", "~/runs/a"),
+        ("ws_paths", "/data/paths.npz"),
         ("log_dir", "runs_of_mine"),
         ("save_path_eval", "/dataset/a.keras"),
         ("data_dir_local", "/mnt/cifar10"),
@@ -244,7 +245,7 @@ def test_paths_that_pods_do_not_have_are_refused_with_where_to_copy_to(refused, 
     message = refused(net, *more, f"--{flag}={path}")
     assert message.startswith(f"--{flag} must be a path that pods have: below runs, models or logs")
     assert f"Received: {path!r}" in message
-    is_written = flag in ("run_dir", "save_path", "ws_save_path", "log_dir")
+    is_written = flag in ("run_dir", "save_path", "ws_save_path", "ws_paths", "log_dir")
     assert ("or below /data" in message) is not is_written
 
 
@@ -268,7 +269,7 @@ def test_own_data_without_a_setting_is_refused_with_the_line_to_write(refused, c
 def test_every_flag_that_is_a_path_is_known():
     """A new flag of free text must be sorted here: does it name a file or folder of the machine?"""
     no_paths = {"data_disk", "data_dir_hdfs", "data_hdfs_host", "model_http_url", "kd_teacher"}
-    no_paths |= {"own_split", "own_image_size", "own_rescale", "own_mean", "own_std"}
+    no_paths |= {"own_split", "own_image_size", "own_rescale", "own_mean", "own_std", "export_formats"}
     texts = {
         name
         for group in command_line.FLAG_GROUPS

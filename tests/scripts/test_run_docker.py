@@ -524,6 +524,7 @@ def test_links_are_followed_and_keep_their_names(checkout, tmp_path):
         ["--run_dir", "."],
         ["--save_path", "dense.keras"],
         ["--ws_save_path", "/tmp/x.keras"],
+        ["--ws_paths", "/tmp/paths.npz"],
     ],
 )
 def test_what_would_hide_a_part_of_the_container_is_refused(checkout, flags):
