@@ -1,5 +1,7 @@
 """Flags of the exports. No TensorFlow here: `--help` reads this."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from utils.errors import InputError
@@ -21,7 +23,9 @@ FORMAT_NAMES = (
     "trim-16",
 )
 DEFAULT_FORMATS = tuple(name for name in FORMAT_NAMES if name != "keras-folded")
-MOST_CHECKED_IMAGES = 10_000  # where the flag does not say: as many as CIFAR-10 tests with
+# Where the flag does not say: as many as CIFAR-10 tests with; fewer of large ones, of which 10,000 would take hours.
+MOST_CHECKED_IMAGES, MOST_LARGE_IMAGES = 10_000, 1_000
+LARGE = 64 * 64 * 3  # numbers in an example
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,17 @@ class ExportConfig:
     )
     check_images: int = flag(
         0,
-        f"test images that each file is run over to prove it; 0: all, {MOST_CHECKED_IMAGES:,} at most",
+        f"test images that each file is run over to prove it; 0: all, {MOST_CHECKED_IMAGES:,} at most, of those above "
+        f"64x64 {MOST_LARGE_IMAGES:,}",
         name="export_check_images",
         minimum=0,
         affects_result=False,
     )
+
+
+def num_checked_images(asked: int, example_shape: Sequence[int]) -> int:
+    """How many test images files are run over at most; `asked` is what the flag says, 0 for nothing."""
+    return asked or (MOST_LARGE_IMAGES if math.prod(example_shape) > LARGE else MOST_CHECKED_IMAGES)
 
 
 def parse_formats(text: str, option: str) -> set[str]:

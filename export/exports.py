@@ -21,7 +21,7 @@ from export.keras_model import KerasRunner
 from export.latency import interleaved_seconds, milliseconds
 from export.peak_memory import peak_memory
 from export.proof import EvaluationSet, Proof, is_equal, prove
-from export.stored_bytes import layer_rows, network_ideal_bytes
+from export.stored_bytes import layer_rows, network_ideal_bytes, network_nonzero
 from utils.errors import RunError, first_line
 from utils.files import write_json
 from utils.progress import Progress
@@ -223,6 +223,7 @@ def _row(file: _File, run_dir: Path, latencies: dict[tuple[str, int], dict[str, 
         "file": file.path.relative_to(run_dir).as_posix(),
         "bytes": file_bytes(file.path),
         "gzip_bytes": gzip_bytes(file.path),
+        "nonzero_weights": network_nonzero(source.model, file.form.values),
         "ideal_bytes": network_ideal_bytes(source.model, file.form.values),
         "accuracy": file.proof.accuracy,
         "agreement": file.proof.agreement,

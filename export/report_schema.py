@@ -107,6 +107,7 @@ class ExportRow(TypedDict):
     file: NotRequired[str]  # below the run directory; a folder for a SavedModel
     bytes: NotRequired[int]
     gzip_bytes: NotRequired[int]
+    nonzero_weights: NotRequired[int]  # of all kernels, as this format stores them
     ideal_bytes: NotRequired[int]  # of the weights as this format stores them, see export.sizes.ideal_bytes
     accuracy: NotRequired[float]
     agreement: NotRequired[float | None]  # share of examples with the model's own prediction; None of a regression

@@ -9,6 +9,7 @@ import numpy as np
 from export.file_sizes import BYTES_PER_WEIGHT
 from export.sizes import all_kernels
 from export.trim import ideal_bytes
+from export.trim.bounds import int8_codes
 from utils.keras_layers import all_layers
 
 KINDS = ("float32", "float16", "int8", "codebook-256", "codebook-16")
@@ -49,3 +50,14 @@ def network_ideal_bytes(model: keras.Model, kind: str) -> int:
     others += sum(2 * norm.moving_mean.shape[0] for norm in norms)
     ideal = sum(ideal_bytes(keras.ops.convert_to_numpy(kernel).astype(np.float32), kind) for kernel in kernels)
     return ideal + BYTES_OF_OTHERS.get(kind, 2) * others
+
+
+def network_nonzero(model: keras.Model, kind: str) -> int:
+    """How many weights of kernels are not zero once they are stored: fewer in int8, where small ones are rounded to 0."""
+    return sum(int(np.count_nonzero(_stored(keras.ops.convert_to_numpy(k), kind))) for k in all_kernels(model))
+
+
+def _stored(kernel: np.ndarray, kind: str) -> np.ndarray:
+    if kind == "int8":
+        return int8_codes(kernel.astype(np.float64))
+    return kernel.astype(np.float16) if kind == "float16" else kernel

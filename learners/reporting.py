@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from compressors.quantizers.folding import fold_batch_norm
-from export.config import MOST_CHECKED_IMAGES, ExportConfig
+from export.config import ExportConfig, num_checked_images
 from export.exports import make_exports, read_exports
 from export.formats import Format, Source, chosen_formats
 from export.keras_model import plain_model
@@ -76,7 +76,7 @@ def export_networks(
     compressed, dense = (
         Source(model, shape, data.calibration, fold_batch_norm) for model in (networks.compressed, networks.dense)
     )
-    return make_exports(compressed, dense, data, run_dir, formats, check_images or MOST_CHECKED_IMAGES, quiet)
+    return make_exports(compressed, dense, data, run_dir, formats, num_checked_images(check_images, shape), quiet)
 
 
 def evaluation_set(helper: ModelHelper, model: keras.Model) -> EvaluationSet:

@@ -50,7 +50,8 @@ def exports_table(report: Report) -> Table:
     folders = sorted({f"{PurePosixPath(row['file']).parent}/" for row in exports["formats"] if "file" in row})
     caption = (f"Files below {joined(folders)} in the folder of the run. " if folders else "") + (
         f"Each file was run by its own runtime over {counted(exports['images'], 'test image')}; sound is one within "
-        "one point of the network. Ideal: the least bytes that the weights could take with values of that kind. "
+        "one point of the network. Ideal: the least bytes that the weights could take with values of that kind, and "
+        "how many weights of kernels are not 0 in it. "
         "Agreement: the share of images with the network's own prediction. Largest difference: of any output. "
         "Latency: median of one example, and lowest to highest round."
     )
@@ -70,7 +71,7 @@ def _export_row(
         title,
         _bytes_cell(size, dense_bytes),
         _bytes_cell(row.get("gzip_bytes")),
-        _bytes_cell(row.get("ideal_bytes")),
+        _ideal_cell(row.get("ideal_bytes"), row.get("nonzero_weights")),
         Cell(NOTHING if accuracy is None else quality.text(accuracy)),
         Cell(NOTHING if agreement is None else percent(agreement)),
         Cell(NOTHING if difference is None else f"{difference:.1e}"),
@@ -87,6 +88,12 @@ def _bytes_cell(size: int | None, dense: int | None = None) -> Cell:
     if size is None:
         return Cell(NOTHING)
     return Cell(f"{size:,}", percent(size / dense, 1) if dense else "")
+
+
+def _ideal_cell(size: int | None, nonzero: int | None) -> Cell:
+    if size is None:
+        return Cell(NOTHING)
+    return Cell(f"{size:,}", "" if nonzero is None else f"{nonzero:,} not 0")
 
 
 def _time_cell(time: Mapping[str, float] | None) -> Cell:

@@ -42,7 +42,7 @@ def ideal_bytes(kernel: np.ndarray, values: str) -> int:
     if not kernel.size:
         return 0
     if values == "int8":
-        kernel = _int8_codes(kernel)
+        kernel = int8_codes(kernel)
     nonzero = kernel[kernel != 0]
     if not len(nonzero):
         return 0
@@ -70,7 +70,7 @@ def _float_entropy(nonzero: np.ndarray, values: str) -> float:
     return mantissa + entropy(np.unique(words >> mantissa, return_counts=True)[1])
 
 
-def _int8_codes(kernel: np.ndarray) -> np.ndarray:
+def int8_codes(kernel: np.ndarray) -> np.ndarray:
     """Whole numbers of -127..127 with a scale for each output channel."""
     rows = kernel.reshape(-1, kernel.shape[-1]) if kernel.ndim else kernel.reshape(1, 1)
     largest = np.abs(rows).max(0, initial=0.0)

@@ -14,7 +14,7 @@ from export.file_sizes import file_bytes, gzip_bytes
 from export.formats import FORMATS
 from export.peak_memory import peak_memory
 from export.report_schema import ExportRow, Exports
-from export.stored_bytes import network_ideal_bytes
+from export.stored_bytes import network_ideal_bytes, network_nonzero
 from tests.export.small_network import SHAPE, evaluation_set, small_network, small_source
 from utils.errors import RunError
 
@@ -60,6 +60,7 @@ def test_the_record_holds_what_the_files_are(export, network, tmp_path):
     rows = rows_of(exports)
     assert rows["litert"]["accuracy"] == 0.9
     assert rows["litert"]["largest_difference"] < 1e-5 < rows["litert-int8"]["largest_difference"]
+    assert rows["litert-int8"]["nonzero_weights"] <= rows["litert"]["nonzero_weights"]
     assert rows["litert"]["ideal_bytes"] == network_ideal_bytes(network, "float32")
     assert exports["dense"]["bytes"] == rows["litert"]["bytes"]  # zeros cost as much as anything there
     assert exports["layers"] == layer_rows(network)
@@ -159,6 +160,14 @@ def test_layer_rows_are_counted_by_hand():
     assert row["ideal_bytes"]["float32"] == 7
     assert network_ideal_bytes(model, "float32") == 7 + 16
     assert network_ideal_bytes(model, "float16") == row["ideal_bytes"]["float16"] + 8
+
+
+def test_weights_that_a_kind_rounds_to_zero_are_not_counted():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False)(inputs))
+    model.set_weights([np.array([[127.0], [0.6], [0.4], [1e-9]])])
+    counts = {kind: network_nonzero(model, kind) for kind in ("float32", "float16", "int8", "codebook-16")}
+    assert counts == {"float32": 4, "float16": 3, "int8": 2, "codebook-16": 4}
 
 
 def test_of_a_batch_norm_only_scale_and_shift_are_counted():

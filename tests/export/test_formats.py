@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from export.config import DEFAULT_FORMATS, FORMAT_NAMES, ExportConfig, parse_formats
+from export.config import DEFAULT_FORMATS, FORMAT_NAMES, ExportConfig, num_checked_images, parse_formats
 from export.file_sizes import file_bytes
 from export.formats import FORMATS, chosen_formats, missing_package
 from tests.export.small_network import CLASSES, examples, small_network, small_source
@@ -81,6 +81,12 @@ def test_a_list_of_formats_is_read_in_the_order_of_the_formats():
     assert [form.name for form in chosen] == ["keras-folded", "litert", "trim"]
     assert parse_formats("all,keras-folded", "--formats") == set(FORMAT_NAMES)
     assert parse_formats(ExportConfig().formats, "--export_formats") == set(DEFAULT_FORMATS)
+
+
+def test_as_many_images_as_asked_for_are_looked_at_and_else_fewer_of_large_ones():
+    assert num_checked_images(0, (32, 32, 3)) == num_checked_images(0, (64, 64, 3)) == 10_000
+    assert num_checked_images(0, (224, 224, 3)) == 1_000
+    assert num_checked_images(7, (224, 224, 3)) == num_checked_images(7, (32,)) == 7
 
 
 @pytest.mark.parametrize("text", ["tflite", "litert,", "", "none,litert", "LITERT"])
