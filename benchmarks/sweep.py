@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/sweep.py --table      # prints what is known
 
 The goal: the sweep takes at most 1.8 times as long as its longest member alone, plus the dense training. Alone is the
-run that a user starts for one ratio, given the dense network: all cores, 200 roll-outs. Beside it the member's very own
-command is measured, with the 100 roll-outs that it makes in a sweep. Each is a process of its own, timed from its start
+run that a user starts for one ratio, given the dense network: all cores, a whole search. Beside it the member's very own
+command is measured, with the shorter search that it makes in a sweep. Each is a process of its own, timed from its start
 to its end, exports included: those that each makes by default.
 
 Each figure is written to benchmarks/results/sweep.jsonl as it is found, and not measured twice; what was interrupted
@@ -29,7 +29,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "sweep.jsonl"
 RUNS = ROOT / "runs" / "benchmarks" / "sweep"
 GOAL = 1.8
 SWEEP, ALONE, COMMAND = "sweep", "alone", "own command"
-OF_A_SWEEP = ("--ws_nb_rlouts=", "--ws_paths=", "--run_dir=", "--export_formats=")  # what a single run is not told
+OF_A_SWEEP = ("--ws_nb_rlouts=", "--ws_nb_iters_ft=", "--ws_paths=", "--run_dir=", "--export_formats=")  # what a single run is not told
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def measure(options: argparse.Namespace, what: list[Any]) -> None:
     for part in (ALONE, COMMAND):
         if known(what, part) is None:
             run_dir = RUNS / part.replace(" ", "_")
-            dropped = OF_A_SWEEP if part == ALONE else OF_A_SWEEP[1:]
+            dropped = OF_A_SWEEP if part == ALONE else OF_A_SWEEP[2:]
             words = [word for word in command if not word.startswith(dropped)]
             words += [f"--run_dir={run_dir}", *exports]
             seconds = timed(words, run_dir)

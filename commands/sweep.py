@@ -229,10 +229,9 @@ class Sweep:
             "exports": "none" if self.plan.formats == "none" else "at the end, one member after another",
             "directory": str(family.directory),
         }
-        if family.rollouts:
-            rows["roll-outs"] = (
-                f"{family.rollouts} for each member, half of a single run's (--ws_nb_rlouts N for another number)"
-            )
+        if family.search:
+            shorter = " ".join(f"--{name} {value}" for name, value in family.search.items())
+            rows["search"] = f"shorter than a single run's: {shorter}"
         self._say(f"Sweep of {len(members)} ratios: {facts['title']}")
         for name, text in rows.items():
             self._say(f"  {name:<14} {text}")

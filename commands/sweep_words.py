@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 
 from commands import command_line
 from learners.weight_sparsification.sweep_plan import (
+    FINE_TUNING,
     PROCESSES,
     RATIOS,
+    ROLLOUTS,
     Family,
     check_given,
     check_senseless,
     read_processes,
     read_ratios,
-    rollouts_of_a_member,
+    search_of_a_member,
     take_option,
 )
 from utils.errors import InputError
@@ -30,7 +32,8 @@ and go side by side; the same command again goes on where they were.
   --sweep_processes N     members at a time [as many as there are cores (or idle GPUs) and memory for]
   --run_dir DIR           directory of the family [runs/<net script>/sweep]
   --save_path FILE        the dense network: taken from there if it exists, else trained and kept there
-  --ws_nb_rlouts N        roll-outs of each member's search [half of a single run's]
+  --ws_nb_rlouts N        roll-outs of each member's search [{ROLLOUTS}; of a single run 200]
+  --ws_nb_iters_ft N      fine-tuning steps that its finalists share [{FINE_TUNING}; of a single run 400]
   --export_formats LIST   exports of each member, made at the end [{FORMATS}]
   --overwrite             delete the family first
   --quiet                 print only the result
@@ -77,8 +80,8 @@ def read_plan(words: Sequence[str]) -> Plan:
     first = command_line.read_command_line([*rest, "--learner=weight-sparse", f"--{RATIOS}={ratios[0]}"])
     stem = first.script.stem.removesuffix("_run")
     directory = Path(values["run_dir"].value or command_line.ROOT / "runs" / stem / "sweep").absolute()
-    rollouts = rollouts_of_a_member(given, first.config.weight_sparse)
-    family = Family(rest[0], directory, given, rollouts)
+    search = search_of_a_member(given, first.config.weight_sparse)
+    family = Family(rest[0], directory, given, search)
     for line in (family.dense(), *map(family.member, ratios)):
         command_line.check_command_line(list(line.words))
     identity = command_line.identity_of(first.config)
@@ -86,7 +89,7 @@ def read_plan(words: Sequence[str]) -> Plan:
     return Plan(
         family,
         ratios,
-        flags | ({"ws_nb_rlouts": rollouts} if rollouts else {}),
+        flags | search,
         processes,
         values["export_formats"].value if "export_formats" in given else FORMATS,
         family.value("export_check_images"),

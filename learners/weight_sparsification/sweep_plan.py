@@ -14,6 +14,8 @@ from utils.flags import flag_fields
 
 RATIOS, PROCESSES = "ws_prune_ratio", "sweep_processes"  # the two options that a sweep reads by itself
 DENSE, LOGS, PATHS = "dense", "logs", "paths.npz"  # in the family's directory
+# A member's search, of which a single run makes 200 and 400: what fits into the time that a family may take.
+ROLLOUTS, FINE_TUNING = 20, 200
 # Latency that is measured beside other work is worth nothing: exports are made at the end, one by one.
 NO_EXPORTS = ("--export_formats=none",)
 _OF_PROCESSES = re.compile(r"--?(n|nb_gpus|H|hostfile)(=.*)?")  # options of scripts/run_local.sh
@@ -58,13 +60,13 @@ class Family(NamedTuple):
     script: the net script as it was given.
     directory: absolute.
     given: flag -> as it is to be written again ("--seed=3"), of all flags on the command line.
-    rollouts: of each member's search; None where the command line says it, or there is no search.
+    search: flag -> value of how long each member searches, where that is shorter than a single run does.
     """
 
     script: str
     directory: Path
     given: Mapping[str, str]
-    rollouts: int | None
+    search: Mapping[str, int]
 
     def dense(self) -> Member:
         """The run that trains or takes the dense network."""
@@ -86,8 +88,7 @@ class Family(NamedTuple):
         own = ["--learner=weight-sparse", f"--{RATIOS}={written}", f"--run_dir={run_dir}", f"--ws_paths={paths}"]
         if shares_dense:
             own.append(f"--save_path={self.directory / DENSE / 'model.keras'}")
-        if self.rollouts:
-            own.append(f"--ws_nb_rlouts={self.rollouts}")
+        own += [f"--{name}={value}" for name, value in self.search.items()]
         words = [word for name, word in self.given.items() if name not in _OF_THE_FAMILY]
         own += [*self._log_dir(name), *NO_EXPORTS]
         return Member(name, written, run_dir, (self.script, *words, *own))
@@ -175,12 +176,15 @@ def check_given(given: Mapping[str, str], learner: str) -> None:
             raise InputError(f"--{name} makes no sense in a sweep: {why}. Received: {given[name]}")
 
 
-def rollouts_of_a_member(given: Mapping[str, str], options: WeightSparseConfig) -> int | None:
-    """Half of the default roll-outs where there is a search and the command line does not say how many.
+def search_of_a_member(given: Mapping[str, str], options: WeightSparseConfig) -> dict[str, int]:
+    """Flag -> value of a shorter search than a single run's, as far as the command line does not say it.
 
-    The given allocations, which mostly win, are always among them. All of the default where half would not fill the
-    replay buffer that the command line asks for.
+    The given allocations, which mostly win, are always among the roll-outs. Nothing where there is no search, or where
+    so few roll-outs would not fill the replay buffer that the command line asks for.
     """
-    half = WeightSparseConfig().num_rollouts // 2
-    is_said = "ws_nb_rlouts" in given or options.prune_ratio_protocol != "optimal"
-    return None if is_said or options.min_rollouts > half else half
+    if options.prune_ratio_protocol != "optimal":
+        return {}
+    short = {"ws_nb_rlouts": ROLLOUTS, "ws_nb_iters_ft": FINE_TUNING}
+    if options.min_rollouts > ROLLOUTS:
+        del short["ws_nb_rlouts"]
+    return {name: value for name, value in short.items() if name not in given}

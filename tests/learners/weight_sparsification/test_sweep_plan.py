@@ -11,7 +11,7 @@ from learners.weight_sparsification.sweep_plan import (
     check_senseless,
     read_processes,
     read_ratios,
-    rollouts_of_a_member,
+    search_of_a_member,
     take_option,
 )
 from utils.errors import InputError
@@ -101,19 +101,21 @@ def test_flags_that_say_what_a_sweep_does_anyway_are_fine():
     check_given(given, "weight-sparse")
 
 
-def _family(*words, rollouts=100):
+def _family(*words, search=None):
     given = {word.lstrip("-").partition("=")[0]: word for word in words}
-    return Family("nets/net_run.py", Path("/family"), given, rollouts)
+    return Family("nets/net_run.py", Path("/family"), given, search or {})
 
 
 def test_a_member_has_the_family_s_flags_and_what_it_shares():
-    member = _family("--seed=3", "--ws_nb_iters_ft=4", "--quiet", "--overwrite", "--run_dir=/family").member(0.9)
+    member = _family("--seed=3", "--ws_nb_iters_ft=4", "--quiet", "--overwrite", "--run_dir=/family", search={"ws_nb_rlouts": 20}).member(
+        0.9
+    )
     assert member.name == "ratio_0.9"
     assert member.run_dir == Path("/family/ratio_0.9")
     assert member.words == (
         "nets/net_run.py", "--seed=3", "--ws_nb_iters_ft=4", "--learner=weight-sparse", "--ws_prune_ratio=0.9",
         "--run_dir=/family/ratio_0.9", "--ws_paths=/family/paths.npz", "--save_path=/family/dense/model.keras",
-        "--ws_nb_rlouts=100", "--export_formats=none",
+        "--ws_nb_rlouts=20", "--export_formats=none",
     )  # fmt: skip
 
 
@@ -147,13 +149,14 @@ def test_each_run_has_tensorboard_s_events_in_a_folder_of_its_own():
 @pytest.mark.parametrize(
     ("given", "options", "expected"),
     [
-        ({}, {}, 100),
-        ({"ws_nb_rlouts": "--ws_nb_rlouts=200"}, {}, None),
-        ({}, {"prune_ratio_protocol": "dp"}, None),
-        ({}, {"min_rollouts": 101}, None),
-        ({}, {"min_rollouts": 100}, 100),
+        ({}, {}, {"ws_nb_rlouts": 20, "ws_nb_iters_ft": 200}),
+        ({"ws_nb_rlouts": "--ws_nb_rlouts=200"}, {}, {"ws_nb_iters_ft": 200}),
+        ({"ws_nb_iters_ft": "--ws_nb_iters_ft=9"}, {}, {"ws_nb_rlouts": 20}),
+        ({}, {"prune_ratio_protocol": "dp"}, {}),
+        ({}, {"min_rollouts": 21}, {"ws_nb_iters_ft": 200}),
+        ({}, {"min_rollouts": 20}, {"ws_nb_rlouts": 20, "ws_nb_iters_ft": 200}),
     ],
 )
-def test_a_member_s_search_is_half_as_long_unless_it_was_said(given, options, expected):
-    assert WeightSparseConfig().num_rollouts == 200
-    assert rollouts_of_a_member(given, WeightSparseConfig(**options)) == expected
+def test_a_member_s_search_is_shorter_unless_it_was_said(given, options, expected):
+    assert (WeightSparseConfig().num_rollouts, WeightSparseConfig().fine_tuning_iterations) == (200, 400)
+    assert search_of_a_member(given, WeightSparseConfig(**options)) == expected
