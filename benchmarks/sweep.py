@@ -29,7 +29,13 @@ RESULTS = ROOT / "benchmarks" / "results" / "sweep.jsonl"
 RUNS = ROOT / "runs" / "benchmarks" / "sweep"
 GOAL = 1.8
 SWEEP, ALONE, COMMAND = "sweep", "alone", "own command"
-OF_A_SWEEP = ("--ws_nb_rlouts=", "--ws_nb_iters_ft=", "--ws_paths=", "--run_dir=", "--export_formats=")  # what a single run is not told
+OF_A_SWEEP = (
+    "--ws_nb_rlouts=",
+    "--ws_nb_iters_ft=",
+    "--ws_paths=",
+    "--run_dir=",
+    "--export_formats=",
+)  # what a single run is not told
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def network_ideal_bytes(model: keras.Model, kind: str) -> int:
 
 
 def network_nonzero(model: keras.Model, kind: str) -> int:
-    """How many weights of kernels are not zero once they are stored: fewer in int8, where small ones are rounded to 0."""
+    """How many weights of kernels are not zero once they are stored; rounding makes some of them 0."""
     return sum(int(np.count_nonzero(_stored(keras.ops.convert_to_numpy(k), kind))) for k in all_kernels(model))
 
 
