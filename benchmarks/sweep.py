@@ -4,9 +4,9 @@
     .venv/bin/python benchmarks/sweep.py --table      # prints what is known
 
 The goal: the sweep takes at most 1.8 times as long as its longest member alone, plus the dense training. Alone is the
-run that a user starts for one ratio, given the dense network: all cores, a whole search. Beside it the member's very own
-command is measured, with the shorter search that it makes in a sweep. Each is a process of its own, timed from its start
-to its end, exports included: those that each makes by default.
+run that a user starts for one ratio, given the dense network: all cores, a whole search. Beside it the member's very
+own command is measured, with the shorter search that it makes in a sweep. Each is a process of its own, timed from its
+start to its end, exports included: those that each makes by default.
 
 Each figure is written to benchmarks/results/sweep.jsonl as it is found, and not measured twice; what was interrupted
 begins anew. Needs a quiet machine.
@@ -29,13 +29,14 @@ RESULTS = ROOT / "benchmarks" / "results" / "sweep.jsonl"
 RUNS = ROOT / "runs" / "benchmarks" / "sweep"
 GOAL = 1.8
 SWEEP, ALONE, COMMAND = "sweep", "alone", "own command"
+# What a single run is not told.
 OF_A_SWEEP = (
     "--ws_nb_rlouts=",
     "--ws_nb_iters_ft=",
     "--ws_paths=",
     "--run_dir=",
     "--export_formats=",
-)  # what a single run is not told
+)
 
 
 def main() -> None:

@@ -117,7 +117,9 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", help="the directory of a finished run")
     named = f"a comma list of {', '.join(FORMAT_NAMES)}; all: each but {_not_by_default()} [all]"
     parser.add_argument("--formats", default="all", help=named)
-    parser.add_argument("--check_images", type=int, default=0, help="test images to prove them by [10,000 at most]")
+    parser.add_argument(
+        "--check_images", type=int, default=0, help="test images to prove them by [10,000 at most, 1,000 if large]"
+    )
     parser.add_argument("--quiet", action="store_true", help="print only the result")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(words)

@@ -107,9 +107,8 @@ def _family(*words, search=None):
 
 
 def test_a_member_has_the_family_s_flags_and_what_it_shares():
-    member = _family(
-        "--seed=3", "--ws_nb_iters_ft=4", "--quiet", "--overwrite", "--run_dir=/family", search={"ws_nb_rlouts": 20}
-    ).member(0.9)
+    given = ("--seed=3", "--ws_nb_iters_ft=4", "--quiet", "--overwrite", "--run_dir=/family")
+    member = _family(*given, search={"ws_nb_rlouts": 20}).member(0.9)
     assert member.name == "ratio_0.9"
     assert member.run_dir == Path("/family/ratio_0.9")
     assert member.words == (
