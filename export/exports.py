@@ -59,7 +59,8 @@ def make_exports(
     """Writes the files into `run_dir/exports`, and what was found of them into `exports.json` there; returns that.
 
     A file that its runtime refuses, or that is exact by its kind and gives other outputs than the network, is deleted,
-    and its row says why. Files that were made before of the same networks and are not asked for stay.
+    and its row says why. Files that were made before of the same networks and are not asked for stay; where they were
+    proved by other images, or measured on another machine, they are made anew, so that all rows can be compared.
 
     Args:
         dense: the network before compression; as a LiteRT file it is what the others are compared with.
@@ -71,7 +72,10 @@ def make_exports(
     started = time.perf_counter()
     directory = run_dir / DIRECTORY
     check_writable(directory)
-    before = read_exports(run_dir, source.model, dense.model)
+    kept = read_exports(run_dir, source.model, dense.model) or {"formats": []}
+    if (kept.get("machine"), kept.get("most_images")) != (machine(), most_images):
+        again = {row["format"]: FORMATS[row["format"]] for row in kept["formats"] if row["format"] in FORMATS}
+        formats, kept = list((again | {form.name: form for form in formats}).values()), {"formats": []}
     baseline = _File(DENSE, DENSE_TITLE, FORMATS["litert"], directory / DENSE_FILE, dense)
     files = [_File(form.name, form.title, form, directory / form.file, source) for form in formats]
     everything = [baseline, *files]
@@ -84,11 +88,11 @@ def make_exports(
         _delete(file.path)
     latencies = _latencies([file for file in everything if not file.refused], data.calibration[:1], quiet)
     rows = {file.name: _row(file, run_dir, latencies) for file in everything}
-    earlier = {row["format"]: row for row in before["formats"]} if before else {}
-    made = earlier | {file.name: rows[file.name] for file in files}
+    made = {row["format"]: row for row in kept["formats"]} | {file.name: rows[file.name] for file in files}
     exports = {
         "model_digest": digest(source.model, dense.model),
         "images": count,
+        "most_images": most_images,
         "machine": machine(),
         "threads": num_threads(),
         "seconds": time.perf_counter() - started,

@@ -133,6 +133,7 @@ class Exports(TypedDict):
 
     model_digest: str  # SHA-256 of the weights they were made from
     images: int  # of the evaluation set, which each was run over
+    most_images: NotRequired[int]  # as many would have been
     machine: str
     threads: int  # of "all threads"
     seconds: float
