@@ -32,6 +32,7 @@ SWEEP, ALONE, COMMAND = "sweep", "alone", "own command"
 # What a single run is not told.
 OF_A_SWEEP = (
     "--ws_nb_rlouts=",
+    "--ws_nb_finalists=",
     "--ws_nb_iters_ft=",
     "--ws_paths=",
     "--run_dir=",
@@ -73,7 +74,7 @@ def measure(options: argparse.Namespace, what: list[Any]) -> None:
     for part in (ALONE, COMMAND):
         if known(what, part) is None:
             run_dir = RUNS / part.replace(" ", "_")
-            dropped = OF_A_SWEEP if part == ALONE else OF_A_SWEEP[2:]
+            dropped = OF_A_SWEEP if part == ALONE else OF_A_SWEEP[3:]
             words = [word for word in command if not word.startswith(dropped)]
             words += [f"--run_dir={run_dir}", *exports]
             seconds = timed(words, run_dir)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from commands import command_line
 from learners.weight_sparsification.sweep_plan import (
+    FINALISTS,
     FINE_TUNING,
     PROCESSES,
     RATIOS,
@@ -33,7 +34,8 @@ and go side by side; the same command again goes on where they were.
   --run_dir DIR           directory of the family [runs/<net script>/sweep]
   --save_path FILE        the dense network: taken from there if it exists, else trained and kept there
   --ws_nb_rlouts N        roll-outs of each member's search [{ROLLOUTS}; of a single run 200]
-  --ws_nb_iters_ft N      fine-tuning steps that its finalists share [{FINE_TUNING}; of a single run 400]
+  --ws_nb_finalists N     its finalists [{FINALISTS}; of a single run 3]
+  --ws_nb_iters_ft N      fine-tuning steps that they share [{FINE_TUNING}; of a single run 400]
   --export_formats LIST   exports of each member, made at the end [{FORMATS}]
   --overwrite             delete the family first
   --quiet                 print only the result

@@ -13,6 +13,7 @@ from export import keras_model, litert, onnx, runtimes, saved_model
 from export.config import FORMAT_NAMES, parse_formats
 from export.trim import load_trim, save_trim
 from utils.errors import InputError
+from utils.keras_layers import all_layers, is_ours
 
 
 class Source(NamedTuple):
@@ -29,6 +30,11 @@ class Source(NamedTuple):
     example_shape: tuple[int, ...]
     calibration: np.ndarray
     fold: Callable[[keras.Model], keras.Model]
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the network has none of our layers, which round activations."""
+        return not any(is_ours(type(layer)) for layer in all_layers(self.model))
 
 
 class Runner(Protocol):

@@ -14,8 +14,8 @@ from utils.flags import flag_fields
 
 RATIOS, PROCESSES = "ws_prune_ratio", "sweep_processes"  # the two options that a sweep reads by itself
 DENSE, LOGS, PATHS = "dense", "logs", "paths.npz"  # in the family's directory
-# A member's search, of which a single run makes 200 and 400: what fits into the time that a family may take.
-ROLLOUTS, FINE_TUNING = 20, 200
+# A member's search, of which a single run makes 200, 3 and 400: what fits into the time that a family may take.
+ROLLOUTS, FINALISTS, FINE_TUNING = 20, 2, 130
 # Latency that is measured beside other work is worth nothing: exports are made at the end, one by one.
 NO_EXPORTS = ("--export_formats=none",)
 _OF_PROCESSES = re.compile(r"--?(n|nb_gpus|H|hostfile)(=.*)?")  # options of scripts/run_local.sh
@@ -184,7 +184,7 @@ def search_of_a_member(given: Mapping[str, str], options: WeightSparseConfig) ->
     """
     if options.prune_ratio_protocol != "optimal":
         return {}
-    short = {"ws_nb_rlouts": ROLLOUTS, "ws_nb_iters_ft": FINE_TUNING}
+    short = {"ws_nb_rlouts": ROLLOUTS, "ws_nb_finalists": FINALISTS, "ws_nb_iters_ft": FINE_TUNING}
     if options.min_rollouts > ROLLOUTS:
         del short["ws_nb_rlouts"]
     return {name: value for name, value in short.items() if name not in given}

@@ -61,8 +61,8 @@ def test_the_dense_network_comes_first_then_the_members_then_the_exports(run, fa
     for text in (
         "Sweep of 3 ratios: tiny on digits32",
         "trained once for all",
-        "100 for each member",
-        "shorter than a single run's: --ws_nb_rlouts 20 --ws_nb_iters_ft 200",
+        "--ws_nb_rlouts 20",
+        "shorter than a single run's: --ws_nb_rlouts 20 --ws_nb_finalists 2 --ws_nb_iters_ft 130",
     ):
         assert text in printed
     assert str(tmp_path / "family" / "compare.html") in printed

@@ -148,14 +148,14 @@ def test_each_run_has_tensorboard_s_events_in_a_folder_of_its_own():
 @pytest.mark.parametrize(
     ("given", "options", "expected"),
     [
-        ({}, {}, {"ws_nb_rlouts": 20, "ws_nb_iters_ft": 200}),
-        ({"ws_nb_rlouts": "--ws_nb_rlouts=200"}, {}, {"ws_nb_iters_ft": 200}),
-        ({"ws_nb_iters_ft": "--ws_nb_iters_ft=9"}, {}, {"ws_nb_rlouts": 20}),
+        ({}, {}, {"ws_nb_rlouts": 20, "ws_nb_finalists": 2, "ws_nb_iters_ft": 130}),
+        ({"ws_nb_rlouts": "--ws_nb_rlouts=200"}, {}, {"ws_nb_finalists": 2, "ws_nb_iters_ft": 130}),
+        ({"ws_nb_iters_ft": "", "ws_nb_finalists": ""}, {}, {"ws_nb_rlouts": 20}),
         ({}, {"prune_ratio_protocol": "dp"}, {}),
-        ({}, {"min_rollouts": 21}, {"ws_nb_iters_ft": 200}),
-        ({}, {"min_rollouts": 20}, {"ws_nb_rlouts": 20, "ws_nb_iters_ft": 200}),
+        ({}, {"min_rollouts": 21}, {"ws_nb_finalists": 2, "ws_nb_iters_ft": 130}),
     ],
 )
 def test_a_member_s_search_is_shorter_unless_it_was_said(given, options, expected):
-    assert (WeightSparseConfig().num_rollouts, WeightSparseConfig().fine_tuning_iterations) == (200, 400)
+    alone = WeightSparseConfig()
+    assert (alone.num_rollouts, alone.num_finalists, alone.fine_tuning_iterations) == (200, 3, 400)
     assert search_of_a_member(given, WeightSparseConfig(**options)) == expected
