@@ -249,29 +249,22 @@ def _size_table(report: Report) -> Table:
 
 
 def _print_exports(console: Console, report: Report) -> None:
-    exports = report["exports"]
-    quality = _Quality.of(report)
+    exports, quality = report["exports"], _Quality.of(report)
+    measure = "Accuracy" if quality.name == "accuracy" else "Metric"
+    threads = [f"{exports['threads']} threads"] if exports["threads"] > 1 else []
+    table = _table("Files in exports/", ["Format", "Bytes", "Of dense", measure, "Same", "1 thread", *threads])
     rows = [exports["dense"], *exports["formats"]]
-    columns = [
-        "Format",
-        "Bytes",
-        "Of dense",
-        "Gzip",
-        "Ideal",
-        quality.name.capitalize(),
-        "Same",
-        "Differs by",
-        "1 thread",
-    ]
-    table = _table("Files in exports/", [*columns, f"{exports['threads']} threads"])
     dense = exports["dense"].get("bytes") or report["sizes"]["dense_bytes"]
     for row in (row for row in rows if "refused" not in row):
         agreement = "-" if row["agreement"] is None else f"{100 * row['agreement']:.1f}%"
-        sizes = f"{row['bytes']:,}", _percent(row["bytes"] / dense), f"{row['gzip_bytes']:,}", f"{row['ideal_bytes']:,}"
-        figures = quality.value(row["accuracy"]), agreement, f"{row['largest_difference']:.2g}"
-        table.add_row(row["format"], *sizes, *figures, _latency(row["one_thread"]), _latency(row["all_threads"]))
+        latencies = [_latency(row["one_thread"]), _latency(row["all_threads"])][: 1 + len(threads)]
+        size = f"{row['bytes']:,}", _percent(row["bytes"] / dense)
+        table.add_row(row["format"], *size, quality.value(row["accuracy"]), agreement, *latencies)
     console.print(table)
-    console.print(f"Each was run over {exports['images']:,} test images. Latency of one image on {exports['machine']}.")
+    console.print(
+        f"Each was run over {exports['images']:,} test images by its own runtime; same: with the network's own class. "
+        f"Latency of one image on {exports['machine']}."
+    )
     for row in (row for row in rows if "refused" in row):
         console.print(f"No {row['format']}: {row['refused']}")
 

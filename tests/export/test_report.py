@@ -5,7 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from export.report import duration, format_table, print_report, read_report, summary_sentence, write_report
+from export.report import (
+    duration,
+    format_table,
+    print_exports,
+    print_report,
+    read_report,
+    summary_sentence,
+    write_report,
+)
 from utils.errors import InputError
 
 PRUNED = {
@@ -324,3 +332,64 @@ def test_the_share_among_the_five_largest_stands_beside_the_accuracy():
     assert row[-4:] == ["99.51%", "99.01%", "-0.50", "points"]
     assert "best reward (acc_top5) 0.8987" in table
     assert "acc_top5" not in format_table(PRUNED)
+
+
+MEASURED = {"median": 0.123, "low": 0.1, "high": 0.2}
+EXPORTS = {
+    "model_digest": "00",
+    "images": 2_000,
+    "machine": "2 cores, of some kind",
+    "threads": 2,
+    "seconds": 9.0,
+    "dense": {
+        "format": "dense",
+        "title": "dense network, LiteRT float32",
+        "bytes": 1_000_000,
+        "accuracy": 0.9,
+        "agreement": 1.0,
+        "one_thread": MEASURED,
+        "all_threads": MEASURED,
+    },
+    "formats": [
+        {
+            "format": "trim-16",
+            "title": "TrimFlow, 16 values",
+            "bytes": 27_000,
+            "accuracy": 0.895,
+            "agreement": 0.9712,
+            "one_thread": None,
+            "all_threads": None,
+        },
+        {"format": "onnx", "title": "ONNX", "refused": "its own runtime refuses it: no such operator"},
+    ],
+    "layers": [],
+}
+
+
+def printed_exports(changed):
+    stream = io.StringIO()
+    print_exports(PRUNED | {"exports": EXPORTS | changed}, stream)
+    return [line.split() for line in stream.getvalue().splitlines()]
+
+
+def test_the_table_of_exports_has_each_file_and_the_reason_of_one_that_was_refused():
+    lines = printed_exports({})
+    assert ["dense", "1,000,000", "100.00%", "90.00%", "100.0%", "0.12", "ms", "0.12", "ms"] in lines
+    assert ["trim-16", "27,000", "2.70%", "89.50%", "97.1%", "-", "-"] in lines
+    assert ["No", "onnx:", "its", "own", "runtime", "refuses", "it:", "no", "such", "operator"] in lines
+    assert any("2,000" in line for line in lines)
+
+
+def test_the_table_of_exports_fits_a_narrow_terminal():
+    stream = io.StringIO()
+    print_exports(PRUNED | {"exports": EXPORTS}, stream)
+    assert max(map(len, stream.getvalue().splitlines()[:5])) <= 80
+
+
+def test_one_core_has_no_second_column_of_times():
+    assert ["trim-16", "27,000", "2.70%", "89.50%", "97.1%", "-"] in printed_exports({"threads": 1})
+
+
+def test_a_regression_s_files_have_no_share_of_equal_classes():
+    row = EXPORTS["formats"][0] | {"agreement": None}
+    assert ["trim-16", "27,000", "2.70%", "89.50%", "-", "-", "-"] in printed_exports({"formats": [row]})
