@@ -13,6 +13,7 @@ MOST_NAMES = 3  # in a note
 
 
 Measure = Callable[[ComparedRun], float | None]
+EXACT_DIGITS = 12
 
 
 class Cost(NamedTuple):
@@ -23,6 +24,7 @@ class Cost(NamedTuple):
     accuracy: of the model, or of the very file whose bytes or latency it is.
     value: the cost of a run; None where it has none.
     dense: the dense network's accuracy and cost; None where they are not known.
+    digits: significant digits that two costs must differ in; less of a latency is noise.
     """
 
     key: str
@@ -30,6 +32,7 @@ class Cost(NamedTuple):
     accuracy: Measure
     value: Measure
     dense: Callable[[ComparedRun], tuple[float, float] | None]
+    digits: int = EXACT_DIGITS
 
 
 class CostPoint(NamedTuple):
@@ -115,7 +118,8 @@ def _costs(runs: Sequence[ComparedRun]) -> list[Cost]:
     costs.append(Cost("flops", title, _accuracy, lambda run: run.measures.flops_sparse, _dense_flops))
     if len(_kinds(runs, _machine)) == 1:  # latencies of two machines say nothing of the networks
         title = "latency with one thread (ms)"
-        costs.append(Cost("latency", title, _accuracy_of_fastest, _milliseconds_of_fastest, _dense_milliseconds))
+        measures = _accuracy_of_fastest, _milliseconds_of_fastest, _dense_milliseconds
+        costs.append(Cost("latency", title, *measures, digits=2))
     return costs
 
 
@@ -128,13 +132,13 @@ def _find_front(cost: Cost, members: Sequence[Sequence[ComparedRun]]) -> Front:
             points.append(
                 CostPoint(number, spread_over_seeds(paying, cost.accuracy), spread_over_seeds(paying, cost.value))
             )
-    front = pareto_front([(_comparable(point.accuracy.mean), _comparable(point.cost.mean)) for point in points])
+    front = pareto_front([(_rounded(point.accuracy.mean), _rounded(point.cost.mean, cost.digits)) for point in points])
     return Front(cost, points, frozenset(points[index].group for index in front))
 
 
-def _comparable(mean: float) -> float:
-    """Twelve digits: the mean of 0.8 and 0.9 is no better than 0.85, though in binary it is."""
-    return float(f"{mean:.12g}")
+def _rounded(mean: float, digits: int = EXACT_DIGITS) -> float:
+    """So many significant digits. Of exact figures twelve: the mean of 0.8 and 0.9 is no better than 0.85."""
+    return float(f"{mean:.{digits}g}")
 
 
 def _accuracy(run: ComparedRun) -> float:

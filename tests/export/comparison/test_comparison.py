@@ -178,3 +178,14 @@ def test_runs_that_are_alike_need_no_notes_but_of_exports(tmp_path):
     rows = exports_of(file_row("litert", 100, 0.88, 1.0))
     places = [write_run(tmp_path / str(seed), {"seed": seed}, exports=rows) for seed in range(3)]
     assert compared(*places).notes == []
+
+
+@pytest.mark.parametrize(("time", "front"), [(0.1322, ["a"]), (0.1249, ["a", "b"])])
+def test_latencies_that_are_equal_in_two_digits_are_as_fast(tmp_path, time, front):
+    a, b = (
+        write_accuracy(
+            tmp_path / name, accuracy, {"ws_prune_ratio": ratio}, exports=exports_of(file_row("int8", 9, accuracy, ms))
+        )
+        for name, accuracy, ratio, ms in (("a", 0.9, 0.5, 0.1346), ("b", 0.8, 0.9, time))
+    )
+    assert front_of(compared(a, b), "latency") == front
