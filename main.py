@@ -37,7 +37,9 @@ def run(arguments: list[str]) -> NoReturn:
         if debug:
             raise
         if "HOROVOD_RANK" not in os.environ:  # else the launcher says it once for all workers
-            print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+            is_short = arguments[1:2] in (["export"], ["compare"])
+            hint = "begins anew" if is_short else "goes on from the last checkpoint"
+            print(f"interrupted: the same command {hint}", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, _Terminated) else 130)
     except (InputError, RunError) as error:
         if debug:

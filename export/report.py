@@ -270,7 +270,7 @@ def _print_exports(console: Console, report: Report) -> None:
 
 
 def _latency(measured: Mapping[str, float] | None) -> str:
-    return "-" if measured is None else f"{measured['median']:.2f} ms"
+    return "-" if measured is None else f"{measured['median']:.3g} ms"
 
 
 def _time_table(report: Report) -> Table:

@@ -126,9 +126,21 @@ class WeightSparseLearner(Learner):
             RolloutEnv(self.layers, self.ratio_config)
         if options.train_init == "path" or options.prune_ratio_protocol not in FORMULAS:
             check_gram_memory((layer.shape for layer in self.layers), options.gram_memory)
-        schedule, total = self._schedule(), self.helper.num_iterations
+        if options.train_init == "dense":
+            self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        """Raises InputError where the final training is too short for the dynamic schedule."""
+        total = self.helper.num_iterations
+        begin, end = self._ramp()
+        if begin >= end:
+            raise InputError(
+                "--ws_train_init dense needs a final training with a step between --ws_iter_ratio_beg and "
+                f"--ws_iter_ratio_end of it. Received: one of {total} iterations, too little data or too few epochs"
+            )
+        schedule = self._schedule()
         updates = [step for step in range(total) if schedule.is_update_step(step)]
-        if options.train_init == "dense" and (not updates or updates[-1] < schedule.end_step):
+        if not updates or updates[-1] < schedule.end_step:
             raise InputError(
                 f"--ws_mask_update_step must leave a mask update between iteration {schedule.end_step} "
                 f"(--ws_iter_ratio_end) and {total}, the last. Received: {schedule.update_every}"
@@ -336,10 +348,14 @@ class WeightSparseLearner(Learner):
         self.run_dir.finish_stage("training", result.seconds)
         return model, result
 
+    def _ramp(self) -> tuple[int, int]:
+        """The iterations at which pruning begins and ends."""
+        options, total = self.config.weight_sparse, self.helper.num_iterations
+        return round(options.ramp_begin * total), round(options.ramp_end * total)
+
     def _schedule(self) -> PolynomialSchedule:
         """The dynamic schedule in iterations."""
-        options, total = self.config.weight_sparse, self.helper.num_iterations
-        begin, end = round(options.ramp_begin * total), round(options.ramp_end * total)
+        options, (begin, end) = self.config.weight_sparse, self._ramp()
         every = options.mask_update_interval or min(LONGEST_MASK_UPDATE_INTERVAL, max(1, (end - begin) // 20))
         return PolynomialSchedule(begin, end, every, options.schedule_exponent)
 

@@ -107,6 +107,15 @@ def own(tmp_path):
 SPARSE = ("--learner", "weight-sparse", "--ws_prune_ratio_prtl", "uniform")
 
 
+def test_a_training_of_one_step_is_enough_unless_it_must_ramp_up(exports_of, own, run_program, tmp_path):
+    words = own(2, lambda rng: rng.integers(0, 2, 120))
+    arguments = ["main.py", "nets/own_model_run.py", "--run_dir", str(tmp_path / "other"), *words, *SPARSE]
+    message = run_program([*arguments, "--ws_train_init", "dense"], 2)
+    assert "--ws_train_init dense needs a final training" in message
+    assert "Received: one of 1 iterations" in message
+    assert exports_of(*words, *SPARSE, net="nets/own_model_run.py", few="")["images"] == 30
+
+
 def test_one_output_for_two_classes_agrees_by_its_class(exports_of, own):
     words = own(1, lambda rng: rng.integers(0, 2, 120), "sigmoid")
     exports = exports_of(*words, *SPARSE, net="nets/own_model_run.py", few="")
