@@ -1,13 +1,11 @@
 """The page of a comparison in a real browser, from a phone to paper."""
 
 import base64
-import re
-from urllib.parse import urlsplit
 
 import pytest
 
 from export.comparison import write_comparison
-from tests.export.comparison.browser import LOW_CONTRAST, needs_chromium, open_browser, requests_of, show
+from tests.browser import check, needs_chromium, open_browser, show
 from tests.export.comparison.small_runs import exports_of, file_row, write_accuracy
 
 pytestmark = needs_chromium
@@ -44,16 +42,7 @@ def page(tmp_path_factory):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_fits_asks_for_nothing_and_can_be_read(browser, page, width, scheme):
-    show(browser, page, width, scheme)
-    size = browser.execute_script("const e = document.documentElement; return [e.scrollWidth, e.clientWidth]")
-    assert size == [width, width]
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    requests = requests_of(browser)
-    assert page.as_uri() in requests
-    assert {urlsplit(url).scheme for url in requests} <= {"file", "data"}
-    assert browser.execute_script(LOW_CONTRAST) == []
-    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert (sum(map(int, re.findall(r"\d+", ground))) > 3 * 128) == (scheme == "light")
+    check(browser, page, width, scheme)
 
 
 def test_each_picture_is_seen_and_has_words(browser, page):

@@ -3,13 +3,11 @@
 import base64
 import dataclasses
 import json
-import re
-from urllib.parse import urlsplit
 
 import pytest
 
 from export.page.html import write_html
-from tests.export.comparison.browser import LOW_CONTRAST, needs_chromium, open_browser, requests_of, show
+from tests.browser import LOW_CONTRAST, check, needs_chromium, open_browser, show
 from tests.export.page.records import HOSTILE, bare_record, full_record, hostile_record
 
 pytestmark = needs_chromium
@@ -47,17 +45,7 @@ def pages(tmp_path_factory):
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_page_fits_asks_for_nothing_and_can_be_read(browser, pages, name, width, scheme):
-    page = pages / f"{name}.html"
-    show(browser, page, width, scheme)
-    size = browser.execute_script("const e = document.documentElement; return [e.scrollWidth, e.clientWidth]")
-    assert size == [width, width]
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    requests = requests_of(browser)
-    assert page.as_uri() in requests
-    assert {urlsplit(url).scheme for url in requests} <= {"file", "data"}
-    assert browser.execute_script(LOW_CONTRAST) == []
-    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert (sum(map(int, re.findall(r"\d+", ground))) > 3 * 128) == (scheme == "light")
+    check(browser, pages / f"{name}.html", width, scheme)
 
 
 def test_the_measure_of_contrast_finds_what_cannot_be_read(browser, pages):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
@@ -94,3 +96,17 @@ def requests_of(driver: webdriver.Chrome) -> list[str]:
     """The addresses asked for since the last call."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def check(driver: webdriver.Chrome, page: Path, width: int, scheme: str) -> None:
+    """Asserts that the page fits, asks for nothing, has no error, can be read and follows the scheme."""
+    show(driver, page, width, scheme)
+    size = driver.execute_script("const e = document.documentElement; return [e.scrollWidth, e.clientWidth]")
+    assert size == [width, width]
+    assert [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    requests = requests_of(driver)
+    assert page.as_uri() in requests
+    assert {urlsplit(url).scheme for url in requests} <= {"file", "data"}
+    assert driver.execute_script(LOW_CONTRAST) == []
+    ground = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground))) > 3 * 128) == (scheme == "light")
