@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from export.file_sizes import BYTES_PER_WEIGHT
+from export.page.summary import summary
+from export.page.wording import ARROW, TIMES
 from export.report_schema import LayerRow, Report, complete_report
 from utils.errors import InputError
 from utils.files import write_json
@@ -90,6 +92,14 @@ def summary_sentence(report: Mapping[str, Any]) -> str:
     )
 
 
+def _files_sentence(report: Mapping[str, Any]) -> list[str]:
+    """The report's own first sentence, of the files to take away; nothing where there are none."""
+    if "exports" not in report:
+        return []
+    # Signs that not every terminal has.
+    return [summary(complete_report(report)).replace(ARROW, "->").replace(TIMES, "x") + "."]
+
+
 def _saved_flops(report: Report) -> str:
     """What a network that was really made smaller saves wherever it runs; zeros alone save nothing there."""
     before, after = (report[part].get("flops") for part in ("dense", "compressed"))
@@ -103,12 +113,13 @@ def format_table(report: Mapping[str, Any]) -> str:
 
 def print_report(report: Mapping[str, Any], stream: TextIO = sys.stdout) -> None:
     """Prints the tables and the sentence: styled and as wide as a terminal, or plain (no terminal, or NO_COLOR)."""
-    console = terminal(stream)
+    console, sentences = terminal(stream), [summary_sentence(report), *_files_sentence(report)]
     if console is not None:
         _print_tables(console, report)
-        console.print(summary_sentence(report), style="bold")
+        for sentence in sentences:
+            console.print(sentence, style="bold")
     else:
-        stream.write(f"{format_table(report)}\n{summary_sentence(report)}\n")
+        stream.write("\n".join([format_table(report), *sentences]) + "\n")
         stream.flush()
 
 

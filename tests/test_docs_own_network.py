@@ -82,7 +82,10 @@ def test_the_screen_shows_what_the_page_shows(first):
     run_dir, printed = first
     opening, ending = SCREENS
     assert [_shape(line) for line in printed.splitlines()[:3]] == [_shape(line) for line in opening]
-    assert [_shape(line) for line in printed.splitlines()[-2:]] == [_shape(line) for line in ending]
+    result, files, place = printed.splitlines()[-3:]
+    assert [_shape(result), _shape(place)] == [_shape(ending[0]), _shape(ending[2])]
+    # Which file is smallest and which is fastest differs from machine to machine.
+    assert _shape(files).startswith(_shape(ending[1]).partition("(")[0])
     report = json.loads((run_dir / "report.json").read_text())
     assert report["dense"]["accuracy"] > 0.9
     assert report["compressed"]["accuracy"] > 0.9

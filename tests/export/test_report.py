@@ -386,6 +386,21 @@ def test_the_table_of_exports_fits_a_narrow_terminal():
     assert max(map(len, stream.getvalue().splitlines()[:5])) <= 80
 
 
+def test_the_last_sentence_says_what_there_is_to_take_away():
+    stream = io.StringIO()
+    print_report(PRUNED | {"exports": EXPORTS | {"formats": [EXPORTS["formats"][0] | {"accuracy": 0.92}]}}, stream)
+    last = stream.getvalue().splitlines()[-1]
+    assert "file 1.00 MB -> 0.027 MB (TrimFlow, 16 values)" in last
+    assert last.isascii()
+    stream = io.StringIO()
+    dense = {key: value for key, value in DENSE.items() if key not in ("compressed", "search")}
+    print_report(dense | {"exports": EXPORTS | {"formats": []}}, stream)  # as a full-prec run does
+    assert stream.getvalue().splitlines()[-1].startswith("resnet20: accuracy 93.12%")
+    stream = io.StringIO()
+    print_report(PRUNED, stream)
+    assert "->" not in stream.getvalue()
+
+
 def test_one_core_has_no_second_column_of_times():
     assert ["trim-16", "27,000", "2.70%", "89.50%", "97.1%", "-"] in printed_exports({"threads": 1})
 
