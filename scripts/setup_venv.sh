@@ -8,7 +8,7 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 # MiB of disk that .venv and its downloads take.
-readonly cpu_mebibytes=2500 gpu_mebibytes=9000
+readonly cpu_mebibytes=2900 gpu_mebibytes=9400
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 

@@ -145,7 +145,7 @@ def test_a_package_that_differs_from_its_hash_is_refused(checkout):
     [
         (dict.fromkeys(("python3.11", "python3", "python"), "exit 1"), "Python 3.11 was not found on PATH"),
         ({"python3.11": '[[ "$*" != *ensurepip* ]]'}, "sudo apt-get install python3.11-venv"),
-        ({"df": "printf 'Avail\\n120M\\n'"}, "needs 2500 MiB. Received: 120 MiB free"),
+        ({"df": "printf 'Avail\\n120M\\n'"}, "needs 2900 MiB. Received: 120 MiB free"),
     ],
 )
 def test_what_is_missing_is_named_and_nothing_is_made(checkout, stand_ins, message):
