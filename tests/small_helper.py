@@ -5,6 +5,7 @@ import numpy as np
 
 from datasets.config import DataConfig
 from datasets.images import ImageArrays, ImageDataset
+from export.config import ExportConfig
 from learners.config import RunConfig, RunOptions
 from learners.lottery_ticket.config import LotteryTicketConfig
 from nets.config import NetConfig
@@ -46,4 +47,9 @@ def lottery_config(*, rounds: int = 3, rewind_epoch: int = 0, ratio: float = 0.8
     """A lottery-ticket run of SmallHelper that looks at every step and saves every other one."""
     run = {"learner": "lottery-ticket", "quiet": True, "summary_interval": 1, "save_interval": 2, **options}
     ticket = LotteryTicketConfig(prune_ratio=ratio, num_rounds=rounds, rewind_epoch=rewind_epoch)
-    return RunConfig(RunOptions(**run), NetConfig(DataConfig(batch_size=8)), lottery_ticket=ticket)
+    return RunConfig(
+        RunOptions(**run),
+        NetConfig(DataConfig(batch_size=8)),
+        lottery_ticket=ticket,
+        export=ExportConfig(formats="none"),
+    )

@@ -67,7 +67,9 @@ def test_the_plots_are_pictures_and_each_training_has_its_curves(finished):
     for name in ("lottery_ticket", "training_dense", "training_round_1", "training_round_2"):
         with Image.open(run_dir / "plots" / f"{name}.png") as picture:
             assert min(picture.size) > 300
-    assert sorted(path.name for path in (run_dir / "tensorboard").iterdir()) == ["dense", "round_1", "round_2"]
+    curves = ["dense", "round_1", "round_2"]
+    pictures = ["report", "weights_after", "weights_before"]
+    assert sorted(path.name for path in (run_dir / "tensorboard").iterdir()) == sorted(curves + pictures)
 
 
 def test_the_network_of_any_round_can_be_evaluated(finished, run):

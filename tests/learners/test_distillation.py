@@ -14,6 +14,7 @@ from compressors.distillation import Teacher
 from compressors.policies import Policy, Replacement
 from datasets.config import DataConfig
 from export import plots
+from export.config import ExportConfig
 from learners import teacher as teachers
 from learners.config import RunConfig, RunOptions, TeacherConfig
 from learners.lottery_ticket.config import LotteryTicketConfig
@@ -146,6 +147,7 @@ def learner(kind, directory):
         WeightSparseConfig(prune_ratio=0.5, prune_ratio_protocol="uniform", train_init="dense"),
         schedule=ScheduleConfig(str(schedule) if kind == "scheduled" else ""),
         lottery_ticket=LotteryTicketConfig(prune_ratio=0.5, num_rounds=2),
+        export=ExportConfig(formats="none"),
     )
     config.check()
     run_dir = RunDir(directory)

@@ -8,6 +8,7 @@ import pytest
 
 from datasets.config import DataConfig
 from datasets.images import ImageArrays, ImageDataset
+from export.config import ExportConfig
 from export.keras_model import save_plain_model
 from learners.config import RunConfig, RunOptions
 from learners.full_precision import FullPrecisionLearner
@@ -52,7 +53,9 @@ class WiderHelper(Helper):
 
 
 def learner(directory, helper=Helper, **options):
-    config = RunConfig(RunOptions(quiet=True, **options), NetConfig(DataConfig(batch_size=8)))
+    config = RunConfig(
+        RunOptions(quiet=True, **options), NetConfig(DataConfig(batch_size=8)), export=ExportConfig(formats="none")
+    )
     run_dir = RunDir(directory)
     run_dir.open({})
     return FullPrecisionLearner(config, helper(config.net), run_dir)

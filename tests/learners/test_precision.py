@@ -10,6 +10,7 @@ import tensorflow as tf
 from compressors.policies import Policy
 from datasets.config import DataConfig
 from export import plots
+from export.config import ExportConfig
 from export.keras_model import save_plain_model
 from learners.config import RunConfig, RunOptions
 from learners.full_precision import FullPrecisionLearner
@@ -207,7 +208,9 @@ def test_what_does_not_go_together_is_refused(tmp_path, net, workers, message):
 
 def learner(directory, **training):
     net = NetConfig(DataConfig(batch_size=8), training=TrainingConfig(**training))
-    return FullPrecisionLearner(RunConfig(RunOptions(quiet=True), net), SmallHelper(net), RunDir(directory))
+    return FullPrecisionLearner(
+        RunConfig(RunOptions(quiet=True), net, export=ExportConfig(formats="none")), SmallHelper(net), RunDir(directory)
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,6 +244,11 @@ def test_half_precision_is_refused_with_a_schedule_that_quantizes(tmp_path):
         "policies: [{quantizer: {instance_name: q}, epochs: [0]}]\n"
     )
     net = NetConfig(DataConfig(batch_size=8), training=TrainingConfig(mixed_precision=True))
-    config = RunConfig(RunOptions(learner="scheduled", quiet=True), net, schedule=ScheduleConfig(str(schedule)))
+    config = RunConfig(
+        RunOptions(learner="scheduled", quiet=True),
+        net,
+        schedule=ScheduleConfig(str(schedule)),
+        export=ExportConfig(formats="none"),
+    )
     with pytest.raises(InputError, match="--enbl_amp must be left out with a schedule that has quantizers"):
         ScheduledLearner(config, SmallHelper(net), RunDir(tmp_path / "run")).check()

@@ -60,7 +60,7 @@ class Checkout:
         self.root, self.bin = folder / "my repo", folder / "bin"
         self.env = os.environ | {"PATH": f"{self.bin}:{os.environ['PATH']}"}
         ignored = shutil.ignore_patterns("__pycache__")
-        for name in ("launchers", "utils", "learners", "nets", "datasets", "rl_agents"):
+        for name in ("launchers", "commands", "export", "utils", "learners", "nets", "datasets", "rl_agents"):
             shutil.copytree(ROOT / name, self.root / name, ignore=ignored)
         for name in ("main.py", "scripts/lib.sh", "scripts/run_seven.sh", "scripts/setup_venv.sh"):
             (self.root / name).parent.mkdir(exist_ok=True)

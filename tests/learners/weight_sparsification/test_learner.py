@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import tensorflow as tf
 
+from export.config import ExportConfig
 from learners.config import RunConfig, RunOptions
 from learners.weight_sparsification.config import WeightSparseConfig
 from learners.weight_sparsification.learner import WeightSparseLearner
@@ -30,6 +31,7 @@ def learner(directory, helper_class, **options):
         RunOptions(learner="weight-sparse", quiet=True),
         NetConfig(DataConfig(batch_size=8)),
         weight_sparse=WeightSparseConfig(**options),
+        export=ExportConfig(formats="none"),
     )
     return WeightSparseLearner(config, helper_class(config.net), RunDir(directory))
 
