@@ -18,11 +18,17 @@ TIMEOUT = 120
 
 
 def peak_memory(path: Path, example_shape: Sequence[int], dtype: str) -> int | None:
-    """Bytes of a .tflite or .onnx file on one thread; None of others, and where it cannot be known (not Linux)."""
+    """Bytes of a .tflite or .onnx file on one thread; None of others, and where it cannot be known (not Linux).
+
+    Nor is it known of a file that takes more than two minutes.
+    """
     if path.suffix not in RUNNERS or not Path("/proc/self/clear_refs").exists():
         return None
     command = [sys.executable, "-m", "export.peak_memory", str(path.absolute()), dtype, *map(str, example_shape)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        return None
     return int(done.stdout) if done.returncode == 0 and done.stdout.strip().isdigit() else None
 
 

@@ -1,6 +1,8 @@
 """How a run ends: its exports, `report.json`, the pages for people, and pictures for TensorBoard."""
 
+import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -73,10 +75,13 @@ def export_networks(
     """Makes exports of a run in these formats; see `export.exports.make_exports`."""
     data = evaluation_set(helper, networks.compressed)
     shape = data.calibration.shape[1:]
+    most = num_checked_images(check_images, shape)
+    needed = math.ceil(most / helper.config.data.evaluation_batch_size)
+    data = dataclasses.replace(data, num_batches=min(data.num_batches or needed, needed))
     compressed, dense = (
         Source(model, shape, data.calibration, fold_batch_norm) for model in (networks.compressed, networks.dense)
     )
-    return make_exports(compressed, dense, data, run_dir, formats, num_checked_images(check_images, shape), quiet)
+    return make_exports(compressed, dense, data, run_dir, formats, most, quiet)
 
 
 def evaluation_set(helper: ModelHelper, model: keras.Model) -> EvaluationSet:

@@ -201,6 +201,12 @@ def test_sizes_of_a_folder_are_those_of_its_files(tmp_path):
     assert gzip_bytes(tmp_path / "a") == gzip_bytes(tmp_path / "a" / "one") + gzip_bytes(tmp_path / "a" / "b" / "two")
 
 
+def test_a_file_that_takes_too_long_has_no_peak_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("export.peak_memory.TIMEOUT", 0.01)
+    FORMATS["litert"].write(small_source(), tmp_path / "a.tflite")
+    assert peak_memory(tmp_path / "a.tflite", SHAPE, "float32") is None
+
+
 def test_peak_memory_grows_with_the_network(tmp_path):
     def memory(width):
         inputs = keras.Input(SHAPE)
