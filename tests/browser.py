@@ -1,5 +1,6 @@
 """A headless Chromium to look at pages with, and what any page must be in it."""
 
+import base64
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
@@ -90,6 +92,23 @@ def show(driver: webdriver.Chrome, page: Path, width: int, scheme: str) -> None:
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     driver.get(page.as_uri())
+
+
+def print_to_pdf(page: Path) -> bytes:
+    """`page` as a PDF, in the sizes that it asks for.
+
+    On a busy machine a headless Chromium now and then answers "Printing failed" for a page that it prints the next
+    time: then up to two more attempts are made, each in a new browser.
+    """
+    for attempts_left in (2, 1, 0):
+        with open_browser() as driver:
+            show(driver, page, 1280, "dark")
+            try:
+                return base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"])
+            except WebDriverException as error:
+                if not attempts_left or "Printing failed" not in str(error.msg):
+                    raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def requests_of(driver: webdriver.Chrome) -> list[str]:

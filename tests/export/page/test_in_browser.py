@@ -1,13 +1,12 @@
 """The report of a run in a real browser, from a phone to paper."""
 
-import base64
 import dataclasses
 import json
 
 import pytest
 
 from export.page.html import write_html
-from tests.browser import LOW_CONTRAST, check, needs_chromium, open_browser, show
+from tests.browser import LOW_CONTRAST, check, needs_chromium, open_browser, print_to_pdf, show
 from tests.export.page.records import HOSTILE, bare_record, full_record, hostile_record
 
 pytestmark = needs_chromium
@@ -114,9 +113,8 @@ def test_browsers_see_tables_with_captions_and_headings(browser, pages):
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_on_paper_nothing_is_cut(browser, pages, name):
+    assert print_to_pdf(pages / f"{name}.html").startswith(b"%PDF")
     show(browser, pages / f"{name}.html", 1280, "dark")
-    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"])
-    assert pdf.startswith(b"%PDF")
     features = [{"name": "prefers-color-scheme", "value": "dark"}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
     metrics = {"width": PRINTED_WIDTH, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
