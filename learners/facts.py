@@ -1,4 +1,4 @@
-"""What a report says beside accuracies: the versions of what made it, and the cost of a training."""
+"""What a report says beside accuracies: the versions of what made it, the cost of a training, what stays dense."""
 
 import platform
 
@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from compressors.graph import prunable_kernels
+from compressors.kernels import find_kernels
 from learners.training import TrainingResult
 from utils.version import VERSION
 
@@ -28,3 +30,14 @@ def versions() -> dict[str, str]:
         "keras": keras.__version__,
         "numpy": np.__version__,
     }
+
+
+def what_stays_dense(model: keras.Model) -> str:
+    """The layers whose kernels no allocation prunes, eight of them by name; empty where there are none."""
+    pruned = {id(kernel) for kernel in prunable_kernels(model)}
+    names = [
+        f"{layer.nested_name} ({layer.op_type})"
+        for layer in find_kernels(model).layers
+        if not layer.is_opt_in and not pruned.issuperset(map(id, layer.kernels.values()))
+    ]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

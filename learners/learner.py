@@ -14,22 +14,22 @@ import tensorflow as tf
 
 from compressors.distillation import Teacher
 from compressors.graph import prunable_kernels
-from compressors.kernels import find_kernels
 from compressors.places import kernel_places
 from compressors.policies import Policy
 from export.formats import chosen_formats
 from export.keras_model import save_plain_model
 from export.sizes import kernel_table, model_sizes
-from export.tensorboard import ScalarLog
 from learners.config import RunConfig
 from learners.evaluation import Evaluation
-from learners.facts import training_summary, versions
-from learners.network_files import check_url, download, load_network, read_as_saved, rehearse_saving
-from learners.precision import FLOAT32
+from learners.facts import training_summary, versions, what_stays_dense
+from learners.flag_checks import check_flags
+from learners.given_networks import take_given
+from learners.network_files import check_url, load_network, read_as_saved, rehearse_saving
 from learners.reporting import Networks, finish_run
 from learners.teacher import TeacherSource
 from learners.train_step import TrainStep
-from learners.training import Monitor, TrainingResult, train
+from learners.trainer import Trainer
+from learners.training import TrainingResult
 from nets.model_helper import ModelHelper
 from nets.tasks import ACCURACY
 from utils.errors import InputError
@@ -86,29 +86,7 @@ class Learner(abc.ABC):
 
     def check_flags(self) -> None:
         """Raises InputError for flags that do not go with the network; looks at neither network nor data."""
-        options = self.config.run
-        useless = {
-            "--save_path": options.save_path,
-            "--model_http_url": options.model_http_url,
-            "--noenbl_warm_start": not options.warm_start,
-        }
-        given = useless if self.helper.has_trained_weights else {}
-        for name in (name for name, value in given.items() if value):
-            raise InputError(
-                f"{name} must be left out: the dense network is {self.helper.weights_source}, "
-                f"which is trained already. Received: {given[name]}"
-            )
-        training = self.config.net.training
-        if training.mixed_precision and self.config.net.own_model.source:
-            raise InputError(
-                "--enbl_amp must be left out with --own_model, whose layers say by their dtype in what they compute. "
-                "Received: both"
-            )
-        if training.xla and training.sync_batch_norm and self.workers.size > 1:
-            raise InputError(
-                "--enbl_xla must be left out with --enbl_sync_bn: XLA compiles no exchange between workers. "
-                "Received: both"
-            )
+        check_flags(self.config, self.helper, self.workers.size)
 
     def kernel_table(
         self, model: keras.Model, paths: Sequence[str], ratios: Mapping[str, float | None]
@@ -118,15 +96,8 @@ class Learner(abc.ABC):
 
     def say_what_stays_dense(self, model: keras.Model) -> None:
         """Names the layers whose kernels no allocation prunes, where there are any."""
-        pruned = {id(kernel) for kernel in prunable_kernels(model)}
-        names = [
-            f"{layer.nested_name} ({layer.op_type})"
-            for layer in find_kernels(model).layers
-            if not layer.is_opt_in and not pruned.issuperset(map(id, layer.kernels.values()))
-        ]
-        if names:
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            self.say(f"stay dense: {', '.join(names[:8])}{more}")
+        if stays := what_stays_dense(model):
+            self.say(f"stay dense: {stays}")
 
     def identity(self) -> dict[str, Any]:
         """What the result depends on beside the flags: such as the content of a file."""
@@ -158,14 +129,8 @@ class Learner(abc.ABC):
     def test(self, model: keras.Model) -> dict[str, float]:
         """Accuracy, loss and the network's other metrics on the whole test set."""
         helper = self.helper
-        return Evaluation(
-            model,
-            self._test_batches,
-            helper.loss,
-            quality=helper.quality,
-            workers=self.workers,
-            metrics=helper.metrics,
-        )()
+        measured = {"quality": helper.quality, "metrics": helper.metrics}
+        return Evaluation(model, self._test_batches, helper.loss, workers=self.workers, **measured)()
 
     def figures(self, tested: Mapping[str, Any]) -> dict[str, float]:
         """Of what `test` gave, or a stage with it kept, the accuracy and the network's other metrics."""
@@ -223,38 +188,20 @@ class Learner(abc.ABC):
 
         Only rank 0 is asked.
         """
-        if self.helper.has_trained_weights:
-            return self.helper.weights_source
-        given = Path(self.config.run.save_path)
-        if self.config.run.save_path and given.exists():
-            load_network(given, model)
-            return str(given)
-        if not self.config.run.model_http_url:
-            return None
-        source = self.model_url(self.helper.model_name)
-        fetched = download(source, self.run_dir.file("dense", "download.keras"))
-        try:
-            load_network(fetched, model)
-        finally:
-            fetched.unlink()
-        return source
+        return take_given(self.config, self.helper, self.run_dir, model)
 
     def train_dense(self, model: keras.Model) -> TrainingResult:
         """The stage "dense" where the network is not given."""
         return self.train_stage("dense", model, Policy(), self.optimizer(), title="dense training")
 
-    def model_url(self, network: str) -> str:
-        """`--model_http_url` itself where it names a file, else that of the network below it."""
-        url = self.config.run.model_http_url
-        return url if url.endswith(".keras") else f"{url.rstrip('/')}/{network}_at_{self.helper.dataset_name}.keras"
-
     def optimizer(self) -> keras.Optimizer:
         """A new optimizer of the network's recipe; the training loop sets the rate."""
         return self.helper.optimizer()
 
-    def learning_rates(self) -> np.ndarray:
-        """The recipe's learning rate at each step of a full training."""
-        return self.helper.learning_rate_at(np.arange(self.helper.num_iterations))
+    @property
+    def trainer(self) -> Trainer:
+        """What all trainings of this run go through."""
+        return Trainer(self.config, self.helper, self.run_dir, self.workers)
 
     @functools.cached_property
     def teacher_source(self) -> TeacherSource:
@@ -293,20 +240,7 @@ class Learner(abc.ABC):
         self, model: keras.Model, policy: Policy, optimizer: keras.Optimizer, teacher: Teacher | None = None
     ) -> TrainStep:
         """A step of every training of this run."""
-        options = self.config.net.training
-        return TrainStep(
-            model,
-            optimizer,
-            self.helper.training_loss,
-            policy,
-            options.weight_decay,
-            self.helper.quality,
-            self.workers,
-            options.sync_batch_norm,
-            teacher,
-            options.mixed_precision_type if options.mixed_precision else FLOAT32,
-            options.xla,
-        )
+        return self.trainer.step(model, policy, optimizer, teacher)
 
     def run_training(
         self,
@@ -319,52 +253,12 @@ class Learner(abc.ABC):
         first_step: int = 0,
     ) -> TrainingResult:
         """`train_stage` with a step that was made, and perhaps compiled, before; it may begin after the first step."""
-        options = self.config.run
-        with ScalarLog(self.tensorboard / name) as log:
-
-            def log_row(row: Mapping[str, float]) -> None:
-                if self.workers.is_first:
-                    log.log(int(row["step"]), self._scalars(row))
-
-            result = train(
-                step,
-                policy,
-                self.helper.training_batches,
-                self.learning_rates() if learning_rates is None else learning_rates,
-                self.run_dir.file(name, "checkpoint.npz"),
-                Monitor(
-                    options.summary_interval,
-                    options.save_interval,
-                    on_row=log_row,
-                    quiet=options.quiet,
-                    metric_name=self.helper.metric_name,
-                ),
-                title=title,
-                steps_per_epoch=self.helper.steps_per_epoch,
-                validation=Evaluation(
-                    step.model,
-                    self.helper.validation_batches(),
-                    self.helper.loss,
-                    quality=self.helper.quality,
-                    workers=self.workers,
-                ),
-                first_step=first_step,
-            )
-        if self.workers.is_first:
-            from export.plots import plot_training  # loads Matplotlib, which a dry run need not wait for
-
-            path = self.run_dir.file("plots", f"training_{name}.png")
-            plot_training(result.history, path, self.data_title, self.helper.metric_name)
-        return result
-
-    def _scalars(self, row: Mapping[str, float]) -> dict[str, float]:
-        """A row of a training's history as TensorBoard is to show it."""
-        return {key.replace("accuracy", self.helper.metric_name): row[key] for key in row if key != "step"}
+        return self.trainer.run(name, step, policy, title=title, learning_rates=learning_rates, first_step=first_step)
 
     @property
     def tensorboard(self) -> Path:
         """Where TensorBoard's events lie."""
-        return Path(self.config.run.log_dir or self.run_dir.path / "tensorboard")
+        return self.trainer.tensorboard
 
     @property
     def data_title(self) -> str:
@@ -394,14 +288,8 @@ class Learner(abc.ABC):
         }
         if not self.workers.is_first:
             return report
-        finished = finish_run(
-            report,
-            Networks(dense, model),
-            self.helper,
-            RunDir(self.run_dir.path),  # the other workers are done
-            self.config.export,
-            self.tensorboard,
-            self.config.run.quiet,
-        )
+        networks, alone = Networks(dense, model), RunDir(self.run_dir.path)  # the other workers are done
+        exports, quiet = self.config.export, self.config.run.quiet
+        finished = finish_run(report, networks, self.helper, alone, exports, self.tensorboard, quiet)
         print(f"all of it is in {self.run_dir.path}; begin with report.html")
         return finished

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from learners.config import RunConfig
+from learners.given_networks import network_url
 from learners.network_files import download, load_network, read_model
 from nets.model_helper import ModelHelper
 from utils.errors import InputError
@@ -118,7 +119,7 @@ class TeacherSource:
 
     def _fetched(self) -> Path:
         kept = self._run_dir.path / "teacher" / "model.keras"
-        url = self._url if self._url.endswith(".keras") else f"{self._url.rstrip('/')}/{self._run_name}.keras"
+        url = network_url(self._url, self._sized_helper.model_name, self._helper.dataset_name)
         return kept if kept.is_file() else download(url, kept)
 
     @property

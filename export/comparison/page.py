@@ -12,7 +12,7 @@ from export.comparison.runs import ComparedRun
 from export.comparison.tables import tables_of
 from export.comparison.texts import Quality
 from export.page.rendering import figure_svg, render
-from export.report import EMBEDDED_DATASETS
+from export.report_tables import EMBEDDED_DATASETS
 
 RUN_PAGE = "report.html"
 

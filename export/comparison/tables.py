@@ -9,7 +9,7 @@ from export.comparison.groups import SEED, Spread, seeds_of, spread_over_seeds
 from export.comparison.measures import ACCURACY
 from export.comparison.runs import ComparedRun
 from export.comparison.texts import ABSENT, Quality
-from export.report import duration
+from export.report_tables import duration
 
 
 class Cell(NamedTuple):

@@ -16,8 +16,8 @@ from export.page.tables import (
 )
 from export.page.verdicts import fastest_sound, reasons_paragraph, smallest_sound, speed_of, speed_paragraph
 from export.page.wording import TIMES, Quality, counted, model_title, percent, sizes_text
-from export.report import EMBEDDED_DATASETS, TOP_5, duration
 from export.report_schema import complete_report
+from export.report_tables import EMBEDDED_DATASETS, TOP_5, duration
 from export.run_record import RunRecord
 
 Report = Mapping[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 from export.page.blocks import Cell, Column, Row, Table
 from export.page.verdicts import fastest_sound, smallest_sound
 from export.page.wording import NOTHING, Quality, capitalised, counted, joined, milliseconds, percent
-from export.report import duration
+from export.report_tables import duration
 
 Report = Mapping[str, Any]
 LAYER_KINDS = {

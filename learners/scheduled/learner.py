@@ -21,6 +21,7 @@ from compressors.scheduled_policies import Training
 from compressors.scheduler import CompressionScheduler
 from export.sizes import model_sizes
 from learners.facts import training_summary
+from learners.given_networks import network_url
 from learners.learner import Learner
 from learners.network_files import download, load_network
 from learners.training import TrainingResult
@@ -141,7 +142,8 @@ class ScheduledLearner(Learner):
                 "Received: neither"
             )
         kept = self.run_dir.path / "teacher" / "model.keras"
-        return kept if kept.is_file() else download(self.model_url(network), kept)
+        url = network_url(self.config.run.model_http_url, network, self.helper.dataset_name)
+        return kept if kept.is_file() else download(url, kept)
 
     def _train(self, scheduler: CompressionScheduler, teacher: Teacher | None) -> TrainingResult:
         model = scheduler.prepare(self._statistics_batches)

@@ -16,9 +16,7 @@ from compressors.masks import MaskSet
 from compressors.path_table import PathTable, read_paths
 from compressors.policies import DynamicPruning, FixedMasks
 from compressors.ratios import LayerSpec, Ratios, overall_ratio, uniform
-from compressors.schedules import PolynomialSchedule
 from export.plots import plot_ratios, plot_search
-from learners.evaluation import Evaluation
 from learners.facts import training_summary
 from learners.learner import Learner
 from learners.training import TrainingResult
@@ -32,19 +30,13 @@ from learners.weight_sparsification.allocation import (
     keeps_ends_dense,
     layer_specs,
 )
+from learners.weight_sparsification.final_schedule import check_schedule, dynamic_schedule
 from learners.weight_sparsification.finalists import ResolvedNetworks, judge_finalists
 from learners.weight_sparsification.ratio_search import Record, SearchLog, best_distinct, search
 from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
-from learners.weight_sparsification.rollout_eval import (
-    BATCH_NORM_IMAGES,
-    CALIBRATION_IMAGES,
-    FineTuner,
-    Measure,
-    PathPruner,
-    ProgressivePruner,
-    RolloutEvaluator,
-    SgdPruner,
-)
+from learners.weight_sparsification.rollout_eval import CALIBRATION_IMAGES, Measure, RolloutEvaluator
+from learners.weight_sparsification.scoring import check_reward, finalist_resolver, reward_metric, rollout_evaluator
+from learners.weight_sparsification.search_summary import notes, search_summary
 from learners.weight_sparsification.shared_paths import (
     build_paths,
     check_paths_file,
@@ -52,17 +44,10 @@ from learners.weight_sparsification.shared_paths import (
     shared_grams,
     shared_table,
 )
-from nets.tasks import ACCURACY, TOP_1, TOP_5
 from rl_agents.ddpg.agent import DdpgAgent
 from utils.errors import InputError
 from utils.run_dir import Checkpoint
 from utils.workers import from_first
-
-LONGEST_MASK_UPDATE_INTERVAL = 500
-MOST_SCORING_BATCHES = 25
-SCORING_STEPS = 16  # training batches whose images score a roll-out, at most ...
-BATCH_NORM_STEPS = 4  # ... and those whose images its batch norms are estimated from
-MANY_CLASSES = 20  # from so many on a roll-out is scored by acc_top5
 
 
 class WeightSparseLearner(Learner):
@@ -86,11 +71,8 @@ class WeightSparseLearner(Learner):
 
     @property
     def reward_metric(self) -> str:
-        """What scores a roll-out: with many classes the five largest outputs, which tell more of a pruned network."""
-        if not self.helper.metrics:
-            return self.helper.metric_name
-        default = TOP_5 if self.helper.num_classes >= MANY_CLASSES else TOP_1
-        return self.config.weight_sparse.reward_metric or default
+        """What scores a roll-out."""
+        return reward_metric(self.config.weight_sparse, self.helper)
 
     @property
     def _keeps_ends_dense(self) -> bool:
@@ -107,18 +89,7 @@ class WeightSparseLearner(Learner):
             raise InputError(f"--ws_save_path must end in .keras. Received: {options.save_path!r}")
         if options.paths and self.workers.is_first:
             check_paths_file(Path(options.paths))
-        if options.reward_type == "multi-obj" and self.helper.metric_name != ACCURACY:
-            raise InputError(
-                "--ws_reward_type must be single-obj where the quality is no accuracy: multi-obj multiplies it by "
-                f"log(1 + sparsity), and that punishes sparsity where it is negative. Received: multi-obj with "
-                f"{self.helper.metric_name}"
-            )
-        asked = options.reward_metric
-        if asked and asked not in self.helper.metrics:
-            raise InputError(
-                f"--ws_reward_metric needs a classification with more than five classes. Received: {asked} with "
-                f"{self.helper.model_name}"
-            )
+        check_reward(options, self.helper)
         if not self.layers:
             raise InputError("the network must have a Conv2D or Dense layer to prune. Received: none")
         uniform(self.layers, options.prune_ratio, self._dense_paths, MAX_LAYER_RATIO)
@@ -127,24 +98,7 @@ class WeightSparseLearner(Learner):
         if options.train_init == "path" or options.prune_ratio_protocol not in FORMULAS:
             check_gram_memory((layer.shape for layer in self.layers), options.gram_memory)
         if options.train_init == "dense":
-            self._check_schedule()
-
-    def _check_schedule(self) -> None:
-        """Raises InputError where the final training is too short for the dynamic schedule."""
-        total = self.helper.num_iterations
-        begin, end = self._ramp()
-        if begin >= end:
-            raise InputError(
-                "--ws_train_init dense needs a final training with a step between --ws_iter_ratio_beg and "
-                f"--ws_iter_ratio_end of it. Received: one of {total} iterations, too little data or too few epochs"
-            )
-        schedule = self._schedule()
-        updates = [step for step in range(total) if schedule.is_update_step(step)]
-        if not updates or updates[-1] < schedule.end_step:
-            raise InputError(
-                f"--ws_mask_update_step must leave a mask update between iteration {schedule.end_step} "
-                f"(--ws_iter_ratio_end) and {total}, the last. Received: {schedule.update_every}"
-            )
+            check_schedule(options, self.helper.num_iterations)
 
     def run(self) -> dict[str, Any]:
         dense = self.dense_model()
@@ -289,44 +243,12 @@ class WeightSparseLearner(Learner):
         self, dense: keras.Model, table: PathTable | None, teacher: Teacher | None = None
     ) -> RolloutEvaluator:
         """What scores roll-outs and finalists, on a model of its own; each worker has another one to score."""
-        options, alone = self.config.weight_sparse, self.helper.alone()
         model = self.new_model()
-        model.set_weights(dense.get_weights())
-        images = self.helper.calibration_images(CALIBRATION_IMAGES)
-        if options.regression_solver == "closed-form":
-            few = min(BATCH_NORM_IMAGES, BATCH_NORM_STEPS * self.config.net.data.batch_size)
-            prune = PathPruner(model, dense, table, images[:few])
-        else:
-            iterations, rate = options.regression_iterations, options.regression_learning_rate
-            prune = SgdPruner(model, dense, images, iterations, rate, options.gram_memory)
-        batches = alone.validation_batches().take(self._scoring_batches)
-        tuner = FineTuner(
-            model,
-            alone.training_batches,
-            self.helper.training_loss,
-            options.fine_tuning_learning_rate,
-            self.config.net.training.weight_decay,
-            self.helper.quality,
-            teacher,
-        )
-        quality = self.helper.metrics.get(self.reward_metric, self.helper.quality)
-        validation = Evaluation(model, batches, self.helper.loss, in_memory=True, quality=quality)
-        return RolloutEvaluator(model, prune, validation, tuner)
-
-    @property
-    def _scoring_batches(self) -> int:
-        """Where training batches are small, so that a step is cheap, a roll-out is to cost no more steps."""
-        data = self.config.net.data
-        affordable = max(1, SCORING_STEPS * data.batch_size // data.evaluation_batch_size)
-        return self.config.weight_sparse.evaluation_batches or min(MOST_SCORING_BATCHES, affordable)
+        return rollout_evaluator(self.config, self.helper, dense, model, table, self.reward_metric, teacher)
 
     def resolver(self, dense: keras.Model, evaluator: RolloutEvaluator) -> Callable[[Ratios], Measure]:
         """How a finalist's weights are found: as in its roll-out, or progressively where that is better."""
-        options = self.config.weight_sparse
-        if options.regression_solver == "sgd":
-            return evaluator.prune_and_measure
-        images = self.helper.calibration_images(CALIBRATION_IMAGES)
-        return ProgressivePruner(evaluator, dense, images, options.path_score, options.gram_memory)
+        return finalist_resolver(self.config, self.helper, dense, evaluator)
 
     def _train(
         self, dense: keras.Model, ratios: Ratios, start: Checkpoint | None, teacher: Teacher | None
@@ -343,21 +265,11 @@ class WeightSparseLearner(Learner):
             masks.adopt_kernels()
             policy = FixedMasks(masks)
         else:
-            policy = DynamicPruning(masks, self._schedule(), ratios, optimizer, self.helper.num_iterations)
+            total = self.helper.num_iterations
+            policy = DynamicPruning(masks, dynamic_schedule(options, total), ratios, optimizer, total)
         result = self.train_stage("training", model, policy, optimizer, title="final training", teacher=teacher)
         self.run_dir.finish_stage("training", result.seconds)
         return model, result
-
-    def _ramp(self) -> tuple[int, int]:
-        """The iterations at which pruning begins and ends."""
-        options, total = self.config.weight_sparse, self.helper.num_iterations
-        return round(options.ramp_begin * total), round(options.ramp_end * total)
-
-    def _schedule(self) -> PolynomialSchedule:
-        """The dynamic schedule in iterations."""
-        options, (begin, end) = self.config.weight_sparse, self._ramp()
-        every = options.mask_update_interval or min(LONGEST_MASK_UPDATE_INTERVAL, max(1, (end - begin) // 20))
-        return PolynomialSchedule(begin, end, every, options.schedule_exponent)
 
     def _report(self, model: keras.Model, ratios: Ratios, training: TrainingResult) -> dict[str, Any]:
         """Saves the model and writes the report."""
@@ -371,36 +283,14 @@ class WeightSparseLearner(Learner):
         tested = self.test(model)
         if "report" not in self.run_dir.stages():
             self.run_dir.finish_stage("report", time.perf_counter() - started)
+        stages, protocol = self.run_dir.stages(), self.config.weight_sparse.prune_ratio_protocol
         return self.report(
             model,
             {
                 "compressed": {**self.figures(tested), "sparsity": sparsity},
                 "layers": layers,
-                "search": self._search_summary(training.step_seconds),
+                "search": search_summary(stages, protocol, self.reward_metric, training.step_seconds),
                 "training": training_summary(training),
-                **self._notes(),
+                **notes(stages),
             },
         )
-
-    def _notes(self) -> dict[str, list[str]]:
-        """What the report must say of the run beside its figures."""
-        source = self.run_dir.stages().get("paths", {}).get("source")
-        note = f"The pruning paths are those of {source}, which another run built: the time is not counted here."
-        return {"notes": [note]} if source else {}
-
-    def _search_summary(self, step_seconds: float) -> dict[str, Any]:
-        """What choosing the ratios cost; a masked training step counts as a dense one (they differ by under 2%)."""
-        stages = self.run_dir.stages()
-        seconds = sum(stages[name]["seconds"] for name in ("paths", "search", "finalists") if name in stages)
-        rollouts = stages.get("search", {}).get("rollouts", 0)
-        finalists = stages.get("finalists", {}).get("finalists", [])
-        return {
-            "protocol": self.config.weight_sparse.prune_ratio_protocol,
-            "reward_metric": self.reward_metric,
-            "rollouts": rollouts,
-            "seconds": seconds,
-            "seconds_per_rollout": stages["search"]["seconds"] / rollouts if rollouts else None,
-            "best_reward": max(finalists, key=lambda finalist: finalist["merit"])["reward"] if finalists else None,
-            "dense_step_seconds": step_seconds,
-            "dense_step_equivalents": seconds / step_seconds,
-        }

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from export.report import (
-    duration,
     format_table,
     print_exports,
     print_report,
@@ -14,6 +13,7 @@ from export.report import (
     summary_sentence,
     write_report,
 )
+from export.report_tables import duration
 from utils.errors import InputError
 
 PRUNED = {

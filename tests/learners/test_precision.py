@@ -223,7 +223,7 @@ def learner(directory, **training):
     ],
 )
 def test_the_flags_reach_the_training(tmp_path, monkeypatch, training, reached):
-    monkeypatch.setattr("learners.learner.TrainStep", lambda *arguments: arguments[-2:])
+    monkeypatch.setattr("learners.trainer.TrainStep", lambda *arguments: arguments[-2:])
     assert learner(tmp_path, **training).train_step(None, Policy(), None) == reached
 
 

@@ -8,7 +8,7 @@ import pytest
 import utils.run_dir
 from compressors.policies import Policy
 from export import plots
-from learners import learner as learners
+from learners import trainer as trainers
 from learners.full_precision import FullPrecisionLearner
 from learners.lottery_ticket.learner import LotteryTicketLearner
 from learners.network_files import load_network
@@ -68,7 +68,7 @@ def finished(request, tmp_path_factory):
         return results[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learners, "train", watched)
+        patch.setattr(trainers, "train", watched)
         make(directory, rewind_epoch=request.param).run()
     return Finished(directory, request.param, begun, results)
 
@@ -111,7 +111,7 @@ def trained_for(steps, tmp_path):
     step = learner.train_step(model, policy, learner.optimizer())
     if steps:
         train(
-            step, policy, learner.helper.training_batches, learner.learning_rates()[:steps],
+            step, policy, learner.helper.training_batches, learner.trainer.learning_rates()[:steps],
             tmp_path / "plain" / "checkpoint.npz", Monitor(100, 100, quiet=True), title="", steps_per_epoch=3,
         )  # fmt: skip
     return named_arrays(model.variables), {v.name: np.asarray(v.value) for v in step.optimizer.variables}
@@ -186,7 +186,7 @@ def test_only_the_last_round_keeps_where_its_training_stood(finished):
 
 
 def test_the_same_command_again_repeats_nothing(finished, monkeypatch):
-    monkeypatch.setattr(learners, "train", lambda *args, **options: pytest.fail("trained again"))
+    monkeypatch.setattr(trainers, "train", lambda *args, **options: pytest.fail("trained again"))
     before = report(finished.directory)
     make(finished.directory, rewind_epoch=finished.epoch).run()
     assert report(finished.directory) == before
