@@ -2,7 +2,6 @@
 
 import abc
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -15,6 +14,7 @@ from compressors.held_masks import HeldMasks
 from compressors.kernels import KernelLayer
 from utils.errors import InputError
 from utils.files import write_atomically
+from utils.npz_files import ArrayFile
 from utils.tables import plain_text, titled_table
 
 TABLE_WIDTH = 110
@@ -222,9 +222,9 @@ def _read_masks(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     if not path.is_file():
         raise InputError(f"there is no file of masks at {path.absolute()}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            masks = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        with ArrayFile(path, deflated=True) as file:
+            masks = dict(file)
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as masks: {error}") from error
     for name in [*shapes, *masks]:
         wanted, given = shapes.get(name, "none"), masks[name].shape if name in masks else "none"

@@ -1,8 +1,8 @@
 """The pruning paths of all layers of a network, and from them the weights of any allocation in milliseconds."""
 
 import functools
+import math
 import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from compressors.regression import conjugate_gradients
 from compressors.second_moments import InputSample, Moment, as_tensors, damped, product
 from utils.errors import InputError
 from utils.files import write_atomically
+from utils.npz_files import ArrayFile
 
 _RESOLVE_ITERATIONS = 3  # trained ResNet-20, 75-95%: output error 0-2% above that after 10; without any 2-3%
 _COARSE_ITERATIONS = 6  # from a large layer's fewer levels; ResNet-20, 30-97%: error 0-15% below that of all and 3
@@ -104,18 +105,42 @@ def read_paths(
         InputError: the file is damaged or another kind of file.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            names = [str(name) for name in arrays["names"]]
-            paths = {name: _read_path(arrays, index) for index, name in enumerate(names)}
-            grams = {name: _read_moment(arrays, index) for index, name in enumerate(names)}
-            return paths, grams, arrays["densities"]
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with ArrayFile(file) as arrays:
+            names, densities = arrays["names"], arrays["densities"]
+            _check(names.ndim == 1 and names.dtype.kind == "U" and len(set(names)) == len(names), "names")
+            _check(densities.ndim == 1 and densities.dtype.kind == "f", "densities")
+            paths = {str(name): _read_path(arrays, index, len(densities)) for index, name in enumerate(names)}
+            grams = {name: _read_moment(arrays, index, path.shape) for index, (name, path) in enumerate(paths.items())}
+            return paths, grams, densities
+    except (OSError, KeyError, ValueError) as error:
         raise InputError(f"not a table of pruning paths, or damaged. Received: {os.fspath(file)} ({error})") from error
 
 
-def _read_path(arrays: Mapping[str, np.ndarray], index: int) -> PruningPath:
+def _read_path(arrays: Mapping[str, np.ndarray], index: int, num_levels: int) -> PruningPath:
     fields = {field: arrays[f"{index}.{field}"] for field in PruningPath._fields}
-    return PruningPath(**(fields | {"shape": tuple(fields["shape"].tolist())}))
+    for field, array in fields.items():
+        kind = "f" if field in ("values", "errors") else "i"
+        _check(array.ndim == 1 and array.dtype.kind == kind and len(array) > 0, f"{index}.{field}")
+        _check(kind == "i" or np.isfinite(array).all(), f"{index}.{field}")
+    path = PruningPath(**(fields | {"shape": tuple(fields["shape"].tolist())}))
+    size, removed, levels = len(path.removal_order), path.removed, path.levels
+    _check(min(path.shape) > 0 and math.prod(path.shape) == size and len(path.shape) > 1, f"{index}.shape")
+    _check(_is_rising(removed, size + 1) and len(removed) == len(path.errors) == num_levels, f"{index}.removed")
+    _check(_is_rising(levels, num_levels) and levels[0] == 0 and removed[0] == 0, f"{index}.levels")
+    is_in_range = 0 <= path.removal_order.min() <= path.removal_order.max() < size
+    _check(is_in_range and (np.bincount(path.removal_order) == 1).all(), f"{index}.removal_order")
+    _check(len(path.values) == np.sum(size - removed[levels]), f"{index}.values")
+    return path
+
+
+def _is_rising(numbers: np.ndarray, end: int) -> bool:
+    """Whether they are in [0, end) and never fall."""
+    return numbers[0] >= 0 and numbers[-1] < end and bool(np.all(numbers[:-1] <= numbers[1:]))
+
+
+def _check(is_right: bool, name: str) -> None:
+    if not is_right:
+        raise ValueError(f"its array {name} does not go with the others")
 
 
 def _moment_arrays(index: int, gram: tf.Tensor | InputSample) -> dict[str, np.ndarray]:
@@ -124,10 +149,17 @@ def _moment_arrays(index: int, gram: tf.Tensor | InputSample) -> dict[str, np.nd
     return {f"{index}.gram": gram.numpy()}
 
 
-def _read_moment(arrays: Mapping[str, np.ndarray], index: int) -> Moment:
-    if f"{index}.inputs" in arrays:
-        return InputSample(arrays[f"{index}.inputs"], arrays[f"{index}.ridge"])
-    return arrays[f"{index}.gram"]
+def _read_moment(arrays: Mapping[str, np.ndarray], index: int, shape: Sequence[int]) -> Moment:
+    """The second moment of the inputs of a kernel of that shape."""
+    num_inputs = math.prod(shape[:-1])
+    if f"{index}.inputs" not in arrays:
+        gram = arrays[f"{index}.gram"]
+        _check(gram.dtype == np.float32 and gram.shape == (num_inputs, num_inputs), f"{index}.gram")
+        return gram
+    rows, ridge = arrays[f"{index}.inputs"], arrays[f"{index}.ridge"]
+    _check(rows.dtype == np.float32 and rows.ndim == 2 and rows.shape[1] == num_inputs, f"{index}.inputs")
+    _check(ridge.dtype == np.float32 and ridge.shape in ((num_inputs, 1), (1, 1)), f"{index}.ridge")
+    return InputSample(rows, ridge)
 
 
 class _LayerTensors(NamedTuple):

@@ -1,7 +1,5 @@
 """Own data in an .npz file: `x_train`, `y_train`, `x_test`, `y_test` and, if there, `x_val`, `y_val`."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +8,7 @@ from datasets.own_labels import check_finite, class_indices, regression_targets
 from datasets.own_memory import check_memory
 from datasets.own_split import OwnSource
 from utils.errors import InputError
+from utils.npz_files import ArrayFile
 
 _PARTS = {"train": "train", "validation": "val", "test": "test"}
 
@@ -28,6 +27,13 @@ def read_npz(path: str, task: str, input_shape: Sequence[int | None]) -> OwnSour
         InputError: the file is no .npz, would need pickle, lacks an array, or an array is wrong.
     """
     arrays = _load(path)
+    try:
+        return _source(arrays, task, input_shape)
+    except InputError as error:
+        raise InputError(f"--own_data {path}: {error}") from error
+
+
+def _source(arrays: dict[str, np.ndarray], task: str, input_shape: Sequence[int | None]) -> OwnSource:
     parts = {part: short for part, short in _PARTS.items() if f"x_{short}" in arrays}
     for short in parts.values():
         x, y = arrays[f"x_{short}"], arrays[f"y_{short}"]
@@ -50,20 +56,19 @@ def read_npz(path: str, task: str, input_shape: Sequence[int | None]) -> OwnSour
 def _load(path: str) -> dict[str, np.ndarray]:
     """The arrays that count, by name."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            size_of = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-        wanted = _wanted(path, size_of)
-        check_memory(
-            2 * sum(size_of[name] for name in wanted), f"the arrays of {path}, held twice,", "save fewer samples"
-        )
-        with np.load(path, allow_pickle=False) as file:
+        with ArrayFile(path, deflated=True) as file:
+            wanted = _wanted(path, file)
+            needed = 2 * sum(file.num_bytes(name) for name in wanted)
+            check_memory(needed, f"the arrays of {path}, held twice,", "save fewer samples")
             return {name: _array(path, name, file) for name in wanted}
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"--own_data must be a readable .npz file. Received: {path} ({reason})") from error
 
 
-def _wanted(path: str, there: Mapping[str, int]) -> list[str]:
+def _wanted(path: str, there: Mapping[str, np.ndarray]) -> list[str]:
     validation = [f"{letter}_val" for letter in "xy"]
     wanted = ["x_train", "y_train", "x_test", "y_test", *(validation if there.keys() & set(validation) else [])]
     missing = [name for name in wanted if name not in there]
@@ -77,18 +82,15 @@ def _wanted(path: str, there: Mapping[str, int]) -> list[str]:
 
 def _array(path: str, name: str, file: Mapping[str, np.ndarray]) -> np.ndarray:
     try:
-        array = file[name]
+        return file[name]
     except ValueError as error:
         if "pickle" not in str(error):
-            raise InputError(f"{name} in {path} must be a NumPy array. Received: {error}") from error
+            raise
         raise InputError(
             f"{name} in {path} must be an array of numbers{' or strings' if name.startswith('y') else ''}. Received: "
             "Python objects, which only pickle can read, and a pickle can run any code; it is refused. Save samples of "
             "one shape with np.stack(...), labels with np.asarray(labels, dtype=int) or dtype=str"
         ) from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{name} in {path} must be a NumPy array. Received: another file of {len(array)} bytes")
-    return array
 
 
 def _samples(name: str, array: np.ndarray, input_shape: Sequence[int | None]) -> np.ndarray:

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from datasets.ilsvrc12.shards import Shard
 from utils.errors import InputError
+from utils.npz_files import ArrayFile
 from utils.progress import Progress
 
 HEADER_BYTES = 12
@@ -151,12 +151,12 @@ def cache_file(shards: Sequence[Shard]) -> Path:
 def _read_cache(path: Path, shards: Sequence[Shard]) -> list[np.ndarray] | None:
     """The lengths of each file's records; None where the cache is not there, damaged or of other files."""
     try:
-        with np.load(path) as file:
+        with ArrayFile(path) as file:
             counts, lengths = file["counts"], file["lengths"]
-    # What is no .npz file is taken for a pickle, and refused.
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError):
         return None
-    if len(counts) != len(shards) or counts.sum() != len(lengths):
+    are_counts = all(array.dtype == np.int64 and array.ndim == 1 and (array >= 0).all() for array in (counts, lengths))
+    if not are_counts or len(counts) != len(shards) or counts.sum() != len(lengths):
         return None
     parts = np.split(lengths, np.cumsum(counts)[:-1])
     sizes = [part.sum() + FRAME_BYTES * len(part) for part in parts]

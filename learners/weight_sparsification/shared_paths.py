@@ -20,6 +20,7 @@ from compressors.second_moments import InputSample, KeptInputs, Moment
 from learners.variables import named_arrays
 from utils.errors import InputError
 from utils.files import write_atomically
+from utils.npz_files import ArrayFile
 from utils.workers import Workers, digest, from_first
 
 _ORIGIN = "origin"  # the member of the .npz file that says what the paths in it were made from
@@ -167,11 +168,11 @@ def _read(file: Path, origin: str) -> tuple | None:
 def _read_origin(file: Path) -> str | None:
     """What the paths in the file were made from; None where it does not say, as that of a run of its own."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with ArrayFile(file) as arrays:
             if "densities" not in arrays:
                 raise ValueError("it has no densities")
             return str(arrays[_ORIGIN]) if _ORIGIN in arrays else None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"--ws_paths must be a table of pruning paths of ours, or a file that is not there yet; delete one that is "
             f"damaged. Received: {file} ({error})"
