@@ -60,7 +60,7 @@ def fuzz(
                     read(given)
                 outcome = outcome._replace(read=outcome.read + 1)
             except errors as error:
-                assert names in str(error), _told(number, given, error)
+                _check_names(names, number, given, error)
                 outcome = outcome._replace(refused=outcome.refused + 1)
             except (Exception, _TooLong) as error:
                 raise AssertionError(_told(number, given, error)) from error
@@ -68,6 +68,10 @@ def fuzz(
         # Else the test would say nothing: of inputs that are all refused at once, or none.
         assert min(outcome) > 0, outcome
     return outcome
+
+
+def _check_names(names: str, number: int, given: Any, error: Exception) -> None:
+    assert names in str(error), _told(number, given, error)
 
 
 def put(path: Path, content: bytes) -> None:

@@ -177,17 +177,15 @@ def json_file(rng: random.Random, value: Any) -> bytes:
     kind = rng.randrange(12)
     text = json.dumps(changed_value(rng, value) if kind > 1 else value, indent=rng.choice((None, 2)))
     if kind == 2:
-        text = re.sub(
-            r'("\w+": )', r"\g<1>" + rng.choice(("NaN, ", "1e999, ", "-Infinity, ", "9" * 5000 + ", ")), text, 1
-        )
+        no_number = rng.choice(("NaN, ", "1e999, ", "-Infinity, ", "9" * 5000 + ", "))
+        text = re.sub(r'("\w+": )', r"\g<1>" + no_number, text, count=1)
     if kind == 3:
         text = text.replace("{", '{"seed": 1, "seed": 2, ', 1)
     if kind == 4:
         text = rng.choice(("[", '{"a":')) * rng.choice((100, 100_000)) + text
     if kind == 5:
-        text = (
-            rng.choice(("\ufeff", "\x00", "//", "")) + text.replace("\n", "\r\n") + rng.choice(("", "{}", "\x00", ","))
-        )
+        before, after = rng.choice(("\ufeff", "\x00", "//", "")), rng.choice(("", "{}", "\x00", ","))
+        text = before + text.replace("\n", "\r\n") + after
     content = text.encode("utf-8", "surrogatepass")
     if kind == 6:
         content = text.encode("utf-16", "surrogatepass")
