@@ -1,6 +1,7 @@
 """CompressionScheduler: all policies of a schedule behind the hooks of one policy, which the training loop calls."""
 
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -29,6 +30,7 @@ from compressors.scheduled_policies import (
     Training,
 )
 from utils.errors import InputError
+from utils.keras_files import build_network
 
 Batches = Callable[[], tf.data.Dataset]
 _ARCHITECTURE = "architecture"  # key of the rebuilt network's configuration in the state
@@ -210,7 +212,7 @@ class CompressionScheduler(Policy):
     def restructure(self, state: Mapping[str, np.ndarray]) -> Replacement | None:
         if _ARCHITECTURE not in state:
             return None
-        model = keras.models.model_from_json(bytes(state[_ARCHITECTURE]).decode())
+        model = build_network(json.loads(bytes(state[_ARCHITECTURE])), "the network of a checkpoint")
         optimizer = type(self._network.optimizer).from_config(self._network.optimizer.get_config())
         optimizer.build(model.trainable_variables)
         self._bind(model, optimizer)

@@ -55,7 +55,7 @@ def load_digits32(
     training = read_batches(filesystem, str(directory), TRAINING_FILES)
     mean, std = channel_statistics(training.images)
     train, validation = split_by_source(
-        training, np.load(directory / TRAINING_SOURCES), num_validation or NUM_VALIDATION_IMAGES
+        training, np.load(directory / TRAINING_SOURCES, allow_pickle=False), num_validation or NUM_VALIDATION_IMAGES
     )
     return ImageDataset(
         name="digits32",

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from utils.errors import InputError
 from utils.files import write_atomically
+from utils.keras_files import load_keras_file
 from utils.keras_layers import all_layers, has_lambda, is_ours
 
 
@@ -26,7 +27,7 @@ def save_plain_model(model: keras.Model, path: str | Path) -> None:
 
 def load_plain_model(path: Path, like: keras.Model) -> keras.Model:
     """The network that `save_plain_model` wrote; Lambda layers of the user's own run where `like` has some."""
-    return keras.models.load_model(path, compile=False, safe_mode=not has_lambda(like))
+    return load_keras_file(path, runs_code=has_lambda(like))
 
 
 class KerasRunner:

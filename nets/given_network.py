@@ -3,10 +3,8 @@
 import contextlib
 import importlib
 import inspect
-import json
 import sys
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +17,7 @@ from nets.config import FUNCTION
 from nets.layers import FusedBatchNormalization  # noqa: F401
 from utils.caller import caller_directory
 from utils.errors import InputError, first_line
+from utils.keras_files import load_keras_file, parts_of, read_config
 
 REGISTER = (
     "give --own_model module:function instead, with a function that makes the network or loads the file where the "
@@ -41,12 +40,8 @@ def read_keras_file(path: Path, unsafe: bool = False) -> keras.Model:
         InputError: it is no such file, is damaged, or holds what Keras cannot or should not load.
     """
     _check_is_keras_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        raise InputError(f"--own_model {path} is no whole .keras file: {first_line(error)}") from error
-    parts = list(_parts(config))
+    name = f"--own_model {path}"
+    parts = [part for part in parts_of(read_config(path, name)) if "registered_name" in part]
     if not unsafe and any(part["class_name"] == "Lambda" for part in parts):
         raise InputError(
             f"--own_model {path} has a Lambda layer, that is Python code in the file which would run on this machine "
@@ -57,12 +52,7 @@ def read_keras_file(path: Path, unsafe: bool = False) -> keras.Model:
         raise InputError(
             f"--own_model {path} needs {', '.join(unknown)}, which is not Keras' own and not in the file: {REGISTER}"
         )
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=not unsafe)
-    except Exception as error:  # whatever a damaged or foreign file makes Keras raise
-        raise InputError(
-            f"--own_model {path} cannot be read by Keras {keras.__version__}: {first_line(error)}"
-        ) from error
+    return load_keras_file(path, name, runs_code=unsafe)
 
 
 def call_function(source: str) -> keras.Model:
@@ -99,19 +89,6 @@ def _check_is_keras_file(path: Path) -> None:
         )
     if path.suffix != ".keras":
         raise InputError(f"--own_model must be a .keras file, or module:function. Received: {path}")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"--own_model {path} is no whole .keras file: it is no zip archive")
-
-
-def _parts(config: Any) -> Iterator[dict[str, Any]]:
-    """Every object that a serialized configuration describes, at any depth."""
-    if isinstance(config, dict):
-        if "class_name" in config and "registered_name" in config:
-            yield config
-        config = list(config.values())
-    if isinstance(config, list):
-        for value in config:
-            yield from _parts(value)
 
 
 def _unknown_name(part: dict[str, Any]) -> str | None:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from nets.keras_applications import Application, converted, is_application
 from nets.layers import FusedBatchNormalization  # noqa: F401
 from nets.tasks import Outputs, classifier_outputs
 from utils.errors import InputError, RunError, first_line
+from utils.keras_files import load_keras_file
 from utils.keras_layers import all_layers
 
 IMAGENET = "imagenet"  # in place of a file: what keras.applications itself fetches
@@ -260,14 +260,7 @@ def _classes_in(path: Path, features: int) -> int | None:
 
 
 def _read_network(path: Path) -> keras.Model:
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"--keras_weights {path} is no whole .keras file: it is no zip archive")
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # whatever a damaged or foreign file makes Keras raise
-        raise InputError(
-            f"--keras_weights {path} cannot be read by Keras {keras.__version__}: {first_line(error)}"
-        ) from error
+    model = load_keras_file(path, f"--keras_weights {path}")
     for layer in all_layers(model):  # one that was trained with --enbl_amp
         layer.dtype_policy = "float32"
     return model

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from utils.errors import InputError, first_line
+from utils.keras_files import build_network
 from utils.keras_layers import all_layers, has_lambda
 
 TIMES_BUILT = 4
@@ -54,7 +55,7 @@ def build_model(config: Mapping[str, Any], budget: int) -> keras.Model:
     """
     try:
         with tf.variable_creator_scope(_within(budget)):  # Keras takes from the configuration, so it gets a copy
-            model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
+            model = build_network(copy.deepcopy(config), "a trim file")
     except Exception as error:  # a configuration may hold anything, and so Keras raises anything
         raise InputError(f"Keras cannot build the network: {first_line(_first(error))}") from error
     if not isinstance(model, keras.Model):

@@ -289,10 +289,10 @@ def test_files_that_are_no_keras_files_are_refused(caller):
     (caller / "weights.h5").write_bytes(b"")
     (caller / "saved_model").mkdir()
     for name, words in {
-        "text.keras": "is no whole .keras file: it is no zip archive",
-        "other.keras": "is no whole .keras file: There is no item named 'config.json'",
-        "cut.keras": "is no whole .keras file",
-        "hollow.keras": "cannot be read by Keras",
+        "text.keras": "cannot be read as a .keras model: it is no zip archive",
+        "other.keras": "cannot be read as a .keras model: There is no item named 'config.json'",
+        "cut.keras": "cannot be read as a .keras model",
+        "hollow.keras": "cannot be read as a .keras model",
         "weights.h5": "keras.models.load_model('weights.h5').save('weights.keras')",
         "saved_model": "a directory; a SavedModel must be loaded by the program that made it",
         "data.npz": "must be a .keras file, or module:function",
