@@ -40,7 +40,11 @@ class RunOptions:
     )
     model_http_url: str = flag(
         "",
-        "where to fetch the dense model if --save_path has none: a .keras file, or the folder of such files",
+        "where to fetch the dense model if --save_path has none: a .keras file, or the folder of such files; behind a "
+        "file's address #sha256=... is the checksum that it must have",
+    )
+    allow_plain_http: bool = flag(
+        False, "--model_http_url may be http://, which anyone on the way can change", affects_result=False
     )
     warm_start: bool = flag(
         True, "start the final training from the dense model, not from new weights", name="enbl_warm_start"

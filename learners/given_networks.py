@@ -1,11 +1,13 @@
 """Dense networks that were trained elsewhere: where the flags say they are."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import keras
 
 from learners.config import RunConfig
-from learners.network_files import download, load_network
+from learners.download import download
+from learners.network_files import load_network
 from nets.model_helper import ModelHelper
 from utils.run_dir import RunDir
 
@@ -21,7 +23,7 @@ def take_given(config: RunConfig, helper: ModelHelper, run_dir: RunDir, model: k
     if not config.run.model_http_url:
         return None
     source = network_url(config.run.model_http_url, helper.model_name, helper.dataset_name)
-    fetched = download(source, run_dir.file("dense", "download.keras"))
+    fetched = download(source, run_dir.file("dense", "download.keras"), config.run.allow_plain_http)
     try:
         load_network(fetched, model)
     finally:
@@ -31,4 +33,4 @@ def take_given(config: RunConfig, helper: ModelHelper, run_dir: RunDir, model: k
 
 def network_url(url: str, network: str, dataset: str) -> str:
     """`--model_http_url` itself where it names a file, else that of the network below it."""
-    return url if url.endswith(".keras") else f"{url.rstrip('/')}/{network}_at_{dataset}.keras"
+    return url if urlsplit(url).path.endswith(".keras") else f"{url.rstrip('/')}/{network}_at_{dataset}.keras"

@@ -20,11 +20,12 @@ from export.formats import chosen_formats
 from export.keras_model import save_plain_model
 from export.sizes import kernel_table, model_sizes
 from learners.config import RunConfig
+from learners.download import check_url
 from learners.evaluation import Evaluation
 from learners.facts import training_summary, versions, what_stays_dense
 from learners.flag_checks import check_flags
 from learners.given_networks import take_given
-from learners.network_files import check_url, load_network, read_as_saved, rehearse_saving
+from learners.network_files import load_network, read_as_saved, rehearse_saving
 from learners.reporting import Networks, finish_run
 from learners.teacher import TeacherSource
 from learners.train_step import TrainStep
@@ -77,7 +78,7 @@ class Learner(abc.ABC):
             load_network(Path(given), model)
         chosen_formats(self.config.export.formats, "--export_formats")
         if self.config.run.model_http_url:
-            check_url(self.config.run.model_http_url)
+            check_url(self.config.run.model_http_url, self.config.run.allow_plain_http)
         if self.config.teacher.enabled:
             self.teacher_source.check(model)
         training = self.config.net.training

@@ -1,10 +1,6 @@
-"""Networks in `.keras` files: read, copied from, fetched; and whether one can be kept in such a file."""
+"""Networks in `.keras` files: read and copied from; and whether one can be kept in such a file."""
 
-import shutil
 import tempfile
-import urllib.error
-import urllib.request
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,7 @@ import numpy as np
 from export.keras_model import save_plain_model
 from learners.variables import check_variables, named_arrays, restore_variables
 from utils.errors import InputError, RunError, first_line
-from utils.files import write_atomically
+from utils.keras_files import load_keras_file
 from utils.keras_layers import all_layers, has_lambda
 from utils.workers import Workers, from_first
 
@@ -59,14 +55,7 @@ def read_model(path: Path, like: keras.Model | None = None) -> keras.Model:
     Raises:
         InputError: there is no such file, or it is none of Keras'.
     """
-    if not path.is_file():
-        raise InputError(f"there is no model at {path.absolute()}")
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path} cannot be read as a .keras model: it is no zip archive, or not a whole one")
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=like is None or not has_lambda(like))
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as a .keras model: {first_line(error)}") from error
+    return load_keras_file(path, runs_code=like is not None and has_lambda(like))
 
 
 def read_as_saved(path: Path, like: keras.Model, workers: Workers) -> keras.Model:
@@ -125,24 +114,3 @@ def rehearse_saving(model: keras.Model, name: str) -> None:
                 f"the network {name} must be one that Keras saves and reads back; a layer of your own needs "
                 f"get_config. Received: {type(error).__name__}: {first_line(error)}"
             ) from error
-
-
-def check_url(url: str) -> None:
-    """Raises InputError for an address that no file can be fetched from."""
-    if not url.startswith(("https://", "http://")):
-        raise InputError(f"--model_http_url must begin with https:// or http://. Received: {url!r}")
-
-
-def download(url: str, path: Path) -> Path:
-    """Fetches a `.keras` file."""
-    check_url(url)
-
-    def write(temporary: Path) -> None:
-        with urllib.request.urlopen(url, timeout=60) as response, open(temporary, "wb") as file:
-            shutil.copyfileobj(response, file)
-
-    try:
-        write_atomically(path, write)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise InputError(f"--model_http_url {url} cannot be fetched: {error}") from error
-    return path

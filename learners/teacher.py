@@ -10,8 +10,9 @@ import keras
 import numpy as np
 
 from learners.config import RunConfig
+from learners.download import download
 from learners.given_networks import network_url
-from learners.network_files import download, load_network, read_model
+from learners.network_files import load_network, read_model
 from nets.model_helper import ModelHelper
 from utils.errors import InputError
 from utils.run_dir import RunDir
@@ -31,6 +32,7 @@ class TeacherSource:
 
     def __init__(self, config: RunConfig, helper: ModelHelper, run_dir: RunDir, workers: Workers = ALONE):
         self._options, self._url = config.teacher, config.run.model_http_url
+        self._allow_plain_http = config.run.allow_plain_http
         self._helper, self._run_dir, self._workers = helper, run_dir, workers
 
     @property
@@ -120,7 +122,7 @@ class TeacherSource:
     def _fetched(self) -> Path:
         kept = self._run_dir.path / "teacher" / "model.keras"
         url = network_url(self._url, self._sized_helper.model_name, self._helper.dataset_name)
-        return kept if kept.is_file() else download(url, kept)
+        return kept if kept.is_file() else download(url, kept, self._allow_plain_http)
 
     @property
     def _run_name(self) -> str:

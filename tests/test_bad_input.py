@@ -99,7 +99,7 @@ def data(tmp_path):
             "--learner weight-sparse --ws_save_path model.ckpt",
             ("--ws_save_path must end in .keras", "'model.ckpt'"),
         ),
-        ("--model_http_url ftp://host/m.keras", ("--model_http_url must begin with https:// or http://", "ftp://host")),
+        ("--model_http_url ftp://host/m.keras", ("--model_http_url must begin with https://", "ftp://host")),
     ],
 )
 def test_a_wrong_flag_is_named_with_what_is_allowed_and_what_came(refused, flags, parts):

@@ -20,10 +20,11 @@ from compressors.schedule_yaml import check_against, read_schedule
 from compressors.scheduled_policies import Training
 from compressors.scheduler import CompressionScheduler
 from export.sizes import model_sizes
+from learners.download import download
 from learners.facts import training_summary
 from learners.given_networks import network_url
 from learners.learner import Learner
-from learners.network_files import download, load_network
+from learners.network_files import load_network
 from learners.training import TrainingResult
 from nets.architectures import build_architecture
 from utils.errors import InputError
@@ -143,7 +144,7 @@ class ScheduledLearner(Learner):
             )
         kept = self.run_dir.path / "teacher" / "model.keras"
         url = network_url(self.config.run.model_http_url, network, self.helper.dataset_name)
-        return kept if kept.is_file() else download(url, kept)
+        return kept if kept.is_file() else download(url, kept, self.config.run.allow_plain_http)
 
     def _train(self, scheduler: CompressionScheduler, teacher: Teacher | None) -> TrainingResult:
         model = scheduler.prepare(self._statistics_batches)

@@ -250,7 +250,7 @@ def test_a_teacher_behind_an_address_is_fetched_once_the_run_has_begun(tmp_path,
     keras.backend.clear_session(free_memory=False)
     made, asked = network(34), []
 
-    def download(url, path):
+    def download(url, path, allow_plain_http):
         asked.append(url)
         path.parent.mkdir(parents=True)
         made.save(path)
