@@ -1,13 +1,14 @@
 """Workers that are threads of one process: what several do together, without Horovod and in no time."""
 
-import pickle
 import threading
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from utils.messages import pack, unpack
 from utils.workers import Workers
 
 SECONDS = 20  # without an answer
@@ -19,7 +20,7 @@ class _Meeting:
     def __init__(self, size: int):
         self.size, self.is_broken = size, False
         self.changed = threading.Condition()
-        self.sent: dict[int, dict[int, bytes]] = defaultdict(dict)
+        self.sent: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
 
 
 class _ThreadWorker:
@@ -33,12 +34,12 @@ class _ThreadWorker:
         meeting, sent = self._meeting, self._meeting.sent[self._count]
         self._count += 1
         with meeting.changed:
-            sent[self.rank] = pickle.dumps(value)  # each has objects of its own, as in processes
+            sent[self.rank] = pack(value)  # each has objects of its own, as in processes
             meeting.changed.notify_all()
             meeting.changed.wait_for(lambda: len(sent) == self.size or meeting.is_broken, SECONDS)
             if len(sent) < self.size:
                 raise ConnectionError("a fellow worker is gone")
-        return [pickle.loads(sent[rank]) for rank in range(self.size)]
+        return [unpack(sent[rank]) for rank in range(self.size)]
 
     def broadcast(self, value, root=0):
         return self.all_gather(value)[root]

@@ -7,7 +7,6 @@ run directory and talks to the user.
 import contextlib
 import hashlib
 import os
-import pickle
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -17,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from utils.errors import InputError, RunError
+from utils.messages import pack, unpack
 
 Result = TypeVar("Result")
 
@@ -99,17 +99,17 @@ class HorovodWorkers:
         self._num_traced = 0
 
     def broadcast(self, value: Any, root: int = 0) -> Any:
-        data = _as_bytes(value) if self.rank == root else np.zeros(0, np.uint8)
+        data = pack(value) if self.rank == root else np.zeros(0, np.uint8)
         size = int(self._horovod.broadcast(tf.constant([data.size], tf.int64), root, name="broadcast.size")[0])
         buffer = data if self.rank == root else np.zeros(size, np.uint8)
         sent = self._horovod.broadcast(tf.constant(buffer), root, name="broadcast.data")
-        return value if self.rank == root else pickle.loads(sent.numpy())
+        return value if self.rank == root else unpack(sent.numpy())
 
     def all_gather(self, value: Any) -> list[Any]:
-        data = _as_bytes(value)
+        data = pack(value)
         sizes = self._horovod.allgather(tf.constant([data.size], tf.int64), name="gather.size").numpy()
         gathered = self._horovod.allgather(tf.constant(data), name="gather.data").numpy()
-        return [pickle.loads(part) for part in np.split(gathered, np.cumsum(sizes)[:-1])]
+        return [unpack(part) for part in np.split(gathered, np.cumsum(sizes)[:-1])]
 
     def mean(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         return self._reduce(tensors, self._horovod.Average)
@@ -144,11 +144,6 @@ class HorovodWorkers:
 
     def _grouped(self, tensors: Sequence[tf.Tensor], operation: int, name: str) -> list[tf.Tensor]:
         return list(self._horovod.grouped_allreduce(list(tensors), op=operation, name=name, ignore_name_scope=True))
-
-
-def _as_bytes(value: Any) -> np.ndarray:
-    """Only for Horovod's own connections between the workers of one job: pickle is for data of one's own."""
-    return np.frombuffer(pickle.dumps(value, pickle.HIGHEST_PROTOCOL), np.uint8)
 
 
 def make_workers(is_one_of_many: bool, timeout: int) -> Workers:
@@ -199,11 +194,11 @@ def from_first(workers: Workers, function: Callable[[], Result]) -> Result:
         try:
             result = function()
         except (InputError, RunError) as error:
-            problem = type(error), str(error)
+            problem = isinstance(error, InputError), str(error)
     result, problem = workers.broadcast((result, problem))
     if problem is not None:
-        kind, text = problem
-        raise kind(text)
+        is_input, text = problem
+        raise InputError(text) if is_input else RunError(text)
     return result
 
 
