@@ -60,7 +60,12 @@ class _Refused(Exception):
     """The file as a whole is no document of ours: a line, if known, and a sentence."""
 
 
-def read_document(path: str | Path, number_keyed: Collection[str] = ()) -> Document:
+def read_document(
+    path: str | Path,
+    number_keyed: Collection[str] = (),
+    max_bytes: int = MAX_BYTES,
+    max_values: int = MAX_VALUES,
+) -> Document:
     """The only YAML document of a file.
 
     Duplicate keys, keys that are not text, tags that make objects, and numbers that are not finite are problems at
@@ -69,9 +74,9 @@ def read_document(path: str | Path, number_keyed: Collection[str] = ()) -> Docum
     Raises:
         InputError: there is no such file, it is too large, not UTF-8, empty, no YAML, or goes beyond a limit.
     """
-    text = _text(Path(path))
+    text = _text(Path(path), max_bytes)
     try:
-        root = _Composer(text).root()
+        root = _Composer(text, max_values).root()
     except _Refused as refused:
         line, sentence = refused.args
     except yaml.MarkedYAMLError as error:
@@ -87,15 +92,15 @@ def read_document(path: str | Path, number_keyed: Collection[str] = ()) -> Docum
     raise InputError(f"{path}: 1 error\n  {f'line {line}: ' if line else ''}{sentence}")
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, max_bytes: int) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path.absolute()} cannot be read: {reason}") from None
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{path} must be at most {MAX_BYTES:,} bytes long")
+    if len(content) > max_bytes:
+        raise InputError(f"{path} must be at most {max_bytes:,} bytes long")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -109,8 +114,8 @@ def _text(path: Path) -> str:
 class _Composer:
     """Makes nodes of the parser's events, within the limits; aliases become the nodes they stand for."""
 
-    def __init__(self, text: str):
-        self._loader = _Loader(text)
+    def __init__(self, text: str, max_values: int):
+        self._loader, self._max_values = _Loader(text), max_values
         self._anchors: dict[str, _Node | None] = {}  # None: it is not complete yet
         self._count = 0
 
@@ -153,9 +158,9 @@ class _Composer:
 
     def _count_in(self, size: int, depth: int, event: yaml.Event) -> None:
         self._count += size
-        if self._count > MAX_VALUES:
+        if self._count > self._max_values:
             raise _Refused(
-                _line(event), f"there must be at most {MAX_VALUES:,} values, aliases counted as their content"
+                _line(event), f"there must be at most {self._max_values:,} values, aliases counted as their content"
             )
         if depth > MAX_DEPTH:
             raise _Refused(_line(event), f"values must be nested at most {MAX_DEPTH} deep")

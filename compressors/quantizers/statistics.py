@@ -15,8 +15,12 @@ import yaml
 
 from compressors.graph import run_graph
 from compressors.parameters import layer_name, leaf_layers
+from compressors.schedule_problems import Source
+from compressors.yaml_document import read_document
 from utils.errors import InputError
 
+# A network of a thousand layers has about 60,000 values.
+_MAX_BYTES, _MAX_VALUES = 8_000_000, 200_000
 _OUTPUT = -1  # stands for the output where an input has its index
 
 
@@ -113,13 +117,9 @@ def read_statistics(source: str | Path | Mapping) -> dict[str, LayerStatistics]:
     where = "model_activation_stats"
     if not isinstance(source, Mapping):
         where = f"{source}"
-        try:
-            source = yaml.safe_load(Path(source).read_text())
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not a text file"
-            raise InputError(f"cannot read the activation statistics {where}: {reason}") from None
-        except yaml.YAMLError as error:
-            raise InputError(f"{where} is not a YAML file: {' '.join(str(error).split())}") from None
+        document = read_document(source, ("inputs",), _MAX_BYTES, _MAX_VALUES)
+        Source(where, document.lines).refuse(document.problems)
+        source = document.data
     if not isinstance(source, Mapping):
         raise InputError(f"{where} must map layer names to statistics. Received: {source!r:.80}")
     return {layer_name(str(name)): _read_layer(entry, f"{where}, {name}") for name, entry in source.items()}

@@ -123,7 +123,7 @@ def test_a_published_file_is_read(tmp_path):
         # made by another program
         module.layer1.0.conv1:
           inputs:
-            0: {min: 0.0, max: 7.5, avg_min: 0, avg_max: 3.25, mean: 0.375, shape: (256, 64, 56, 56)}
+            0: {min: 0.0, max: 7.5, avg_min: 0, avg_max: 3.25, mean: 0.375, shape: "(256, 64, 56, 56)"}
           output: {min: -17.0, max: 1e1, avg_min: -1e-5, avg_max: 4.5, mean: -1.0, std: 2.0, b: 1.5, total_numel: 9}
     """)
     assert read_statistics(file) == {
@@ -137,13 +137,20 @@ def test_a_published_file_is_read(tmp_path):
     ("content", "message"),
     [
         ("- 1", "must map layer names to statistics"),
-        ("a: [", "is not a YAML file"),
+        ("a: [", "not YAML"),
         ("conv1: 3", "conv1: must have `inputs` and `output`. Received: 3"),
         ("conv1: {output: {max: 1}}", "conv1, output: must have min and max"),
         ("conv1: {output: {min: 1, max: 0}}", "min must not exceed max. Received: 1.0 and 0.0"),
         ("conv1: {output: {min: low, max: 0}}", "conv1, output: min must be a number. Received: 'low'"),
-        ("conv1: {output: {min: .nan, max: 0}}", "conv1, output: min must be finite"),
+        (
+            "conv1: {output: {min: .nan, max: 0}}",
+            "conv1 > output > min: must be a finite number. Received: .nan",
+        ),
         ("conv1: {inputs: {x: 1}, output: {min: 0, max: 1}}", "`inputs` must map 0, 1, ... to statistics"),
+        ("conv1: {output: {min: 0, max: 1}, output: {min: 0, max: 1}}", "is given twice"),
+        ("a: &a [1]\nb: &b [*a, *a]\nc: [" + ", ".join(["*b"] * 60_000) + "]", "at most 200,000 values"),
+        ("[" * 60 + "]" * 60, "nested at most 50 deep"),
+        ("!!python/object/apply:os.system [touch canary]", "must be plain"),
         ("conv1: {inputs: {1: 5}, output: {min: 0, max: 1}}", "conv1, input 1: must have min and max"),
     ],
 )
@@ -157,7 +164,7 @@ def test_a_file_of_another_format_is_an_error_that_says_where(tmp_path, content,
 
 
 def test_a_missing_file_is_an_error():
-    with pytest.raises(InputError, match="cannot read the activation statistics no/such.yaml: No such file"):
+    with pytest.raises(InputError, match=r"no/such\.yaml cannot be read: No such file"):
         read_statistics("no/such.yaml")
 
 
