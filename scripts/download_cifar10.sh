@@ -9,6 +9,8 @@ readonly ARCHIVE=cifar-10-binary.tar.gz
 readonly UNPACKED=cifar-10-batches-bin
 readonly FILES=(data_batch_{1,2,3,4,5}.bin test_batch.bin)
 readonly CHECKSUMS=SHA256SUMS
+# KiB that a data file may unpack to; CIFAR-10's own have 30,010.
+readonly MOST_KIB=102400
 
 usage() {
     cat <<USAGE
@@ -46,7 +48,8 @@ has_checksum() {
 # download FILE: fetches $URL to FILE, the rest of it where a part is there.
 download() {
     if command -v curl >/dev/null; then
-        local options=(--fail --location --retry 3 --connect-timeout 30 --speed-limit 1 --speed-time 60)
+        # Wherever the server sends one on to.
+        local options=(--proto '=https,http' --fail --location --retry 3 --connect-timeout 30 --speed-limit 1 --speed-time 60)
         options+=(--output "$1" --url "$URL")
         [[ -t 2 ]] || options+=(--silent --show-error)
         local answer status=0
@@ -93,8 +96,11 @@ unpack() {
     work="$(mktemp -d -- "$directory/.unpack.XXXXXX")"
     trap 'rm -rf -- "$work"' EXIT
     # Only members of these names are written, whatever else the archive may hold.
-    tar --extract --gzip --file="$archive" --directory="$work" --no-same-owner --no-same-permissions \
-        -- "${FILES[@]/#/$UNPACKED/}" || fail "cannot unpack $archive; it is kept."
+    (
+        ulimit -f "$MOST_KIB"
+        tar --extract --gzip --file="$archive" --directory="$work" --no-same-owner --no-same-permissions \
+            -- "${FILES[@]/#/$UNPACKED/}"
+    ) || fail "cannot unpack $archive; it is kept. (A data file may have $MOST_KIB KiB.)"
     for name in "${FILES[@]}"; do
         [[ -f "$work/$UNPACKED/$name" && ! -L "$work/$UNPACKED/$name" ]] || fail "$archive: $UNPACKED/$name is no plain file."
     done
@@ -107,6 +113,8 @@ case "${1-}" in
     -*) usage_error "unknown option: $1" ;;
 esac
 [[ $# -eq 1 && -n "$1" ]] || usage_error "one directory is needed. Received: $# arguments"
+[[ "$URL" == https://* || "$URL" == http://* ]] ||
+    usage_error "CIFAR10_URL must begin with https:// or http:// (the checksum is looked at in any case). Received: $URL"
 
 mkdir -p -- "$1" || fail "cannot make the directory $1"
 directory="$(cd -- "$1" && pwd)"

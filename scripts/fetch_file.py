@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 _CHUNK_BYTES = 1 << 20
 
@@ -14,9 +15,14 @@ _CHUNK_BYTES = 1 << 20
 def fetch(url: str, path: Path) -> None:
     """Appends to `path` what `url` has beyond the bytes already there; starts anew where the server cannot resume.
 
+    Whoever asks for it looks at the checksum.
+
     Raises:
+        ValueError: the address is not https:// or http://.
         OSError: the server or the disk failed; `path` keeps what has come.
     """
+    if urlsplit(url).scheme not in ("https", "http"):
+        raise ValueError(f"the address must begin with https:// or http://. Received: {url!r}")
     start = path.stat().st_size if path.exists() else 0
     headers = {"Range": f"bytes={start}-"} if start else {}
     try:

@@ -296,6 +296,49 @@ def test_a_link_in_place_of_a_data_file_is_refused(tmp_path, extra):
     assert set(snapshot(tmp_path)) == {"mine.txt", "cifar-10-binary.tar.gz"}
 
 
+def test_a_device_or_a_file_without_end_in_place_of_a_data_file_is_refused(tmp_path):
+    for extra in (
+        member(f"cifar-10-batches-bin/{FILES[0]}", type=tarfile.FIFOTYPE),
+        member(f"cifar-10-batches-bin/{FILES[0]}", bytes(101 << 20)),
+        member("cifar-10-batches-bin", type=tarfile.SYMTYPE, linkname=str(tmp_path / "elsewhere")),
+    ):
+        archive = make_archive([extra])
+        target = tmp_path / str(len(list(tmp_path.iterdir())))
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        with serving(archive) as server:
+            result = run(str(target), url=server.url, checksum=hashlib.sha256(archive).hexdigest())
+        if extra[0].type != tarfile.SYMTYPE:  # that one is no data file, so it is not unpacked at all
+            assert result.returncode == 1, result.stdout
+            assert set(snapshot(target)) == {"cifar-10-binary.tar.gz"}
+        assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a", "-o/tmp/x", ""])
+def test_an_address_that_is_no_web_address_is_refused(tmp_path, url):
+    result = run(str(tmp_path / "data"), url=url)
+    if url:
+        assert result.returncode == 2
+        assert (
+            f"CIFAR10_URL must begin with https:// or http:// (the checksum is looked at in any case). Received: {url}"
+            in (result.stderr)
+        )
+        assert not (tmp_path / "data").exists()
+    fetch = subprocess.run(
+        [sys.executable, SCRIPT.with_name("fetch_file.py"), url, tmp_path / "x"], capture_output=True, text=True
+    )
+    assert fetch.returncode == 1
+    assert "the address must begin with https:// or http://" in fetch.stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["a'b \"c; touch canary", "$(touch canary)", "`touch canary`", "new\nline", "*"])
+def test_a_directory_of_any_name_is_taken_as_it_is(server, tmp_path, name):
+    result = run(name, url=server.url, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_complete(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_an_archive_that_lacks_a_file_is_kept_and_not_unpacked(tmp_path):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz"):
