@@ -16,6 +16,7 @@ from commands.start import import_tensorflow, learner_class_of, quick_imports, s
 from learners.config import RunConfig
 from utils.errors import InputError, RunError
 from utils.flags import help_text
+from utils.printing import printable
 
 if TYPE_CHECKING:
     from utils.workers import Workers
@@ -44,7 +45,7 @@ def run(arguments: list[str]) -> NoReturn:
     except (InputError, RunError) as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 
@@ -100,13 +101,14 @@ def _work(command: CommandLine, helper: Any, config: RunConfig, workers: "Worker
             learner.print_plan(sys.stdout)
         return 0
     if not config.run.quiet:
-        print(f"{helper.model_name} on {helper.dataset.title}, learner {config.run.learner}", flush=True)
+        title = printable(helper.dataset.title)
+        print(f"{helper.model_name} on {title}, learner {config.run.learner}", flush=True)
     if config.run.exec_mode == "eval":
         result = learner.evaluate()
         if workers.is_first:
             measured = {helper.metric_name: result.pop("accuracy"), **result}
             figures = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
-            print(f"test {figures} on {helper.dataset.title}")
+            print(f"test {figures} on {printable(helper.dataset.title)}")
         return 0
     from_all(workers, learner.check)
     identity = {"net": name, **command_line.identity_of(config), **from_all(workers, learner.identity)}

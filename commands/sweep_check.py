@@ -13,6 +13,7 @@ from typing import Any
 from commands import command_line
 from commands.start import import_tensorflow, quick_imports
 from utils.errors import InputError, RunError
+from utils.printing import printable
 
 FACTS = "facts: "  # begins the line that the sweep reads
 _BYTES = 4
@@ -67,7 +68,7 @@ def main(arguments: list[str]) -> int:
     except (InputError, RunError) as error:
         if "--debug" in command_lines[0]:
             raise
-        print(f"error: {error}", flush=True)
+        print(f"error: {printable(str(error))}", flush=True)
         return 2 if isinstance(error, InputError) else 1
     return 0
 

@@ -9,6 +9,7 @@ import numpy as np
 from datasets.own_pictures import Picture
 from datasets.own_split import OwnSource, shortened
 from utils.errors import InputError
+from utils.printing import printable
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _PART_OF_FOLDER = {
@@ -41,11 +42,11 @@ def read_folders(root: str, quiet: bool = False) -> OwnSource:
     by_class = {part: _classes(root, directory, aside) for part, directory in directories.items()}
     names = tuple(sorted(set().union(*by_class.values())))
     if aside and not quiet:
-        print(
+        told = (
             f"warning: {len(aside)} files or folders under {root} are left aside, as they are no picture "
-            f"({', '.join(PICTURE_SUFFIXES)}) of a class: {shortened([os.path.relpath(path, root) for path in aside])}",
-            file=sys.stderr,
+            f"({', '.join(PICTURE_SUFFIXES)}) of a class: {shortened([os.path.relpath(path, root) for path in aside])}"
         )
+        print(printable(told), file=sys.stderr)
     return OwnSource(
         samples={
             part: [Picture(path) for paths in classes.values() for path in paths] for part, classes in by_class.items()

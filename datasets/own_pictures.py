@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from datasets.own_memory import check_memory
 from datasets.own_split import shortened
 from utils.errors import InputError
+from utils.printing import printable
 from utils.progress import Progress
 
 # What a .png or .jpg may really hold. Not all that Pillow reads: some of its formats start other programs.
@@ -65,7 +66,7 @@ def decode_pictures(
     if not skip_bad:
         raise InputError(f"{told}. --own_skip_bad leaves them out")
     if not quiet:
-        print(f"warning: {told}; they are left out", file=sys.stderr)
+        print(printable(f"warning: {told}; they are left out"), file=sys.stderr)
     kept = np.setdiff1d(np.arange(len(pictures)), list(bad))
     # One by one and in place, for there may be no room for a second copy.
     for new, old in enumerate(kept):

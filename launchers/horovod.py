@@ -19,6 +19,7 @@ from launchers.environment import job_environment, ssh_environment
 from launchers.hosts import Host, first_slots, host_of_ranks, parse_hostfile, parse_hosts, total_slots
 from utils.caller import find_from_caller
 from utils.errors import InputError
+from utils.printing import printable
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS_TO_START = 120  # what horovodrun may take until the processes run
@@ -43,7 +44,7 @@ def main(words: list[str], command: Sequence[str] | None = None) -> int:
     except InputError as error:
         if _is_debug(words):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
 
 

@@ -36,6 +36,7 @@ from nets.tasks import ACCURACY
 from utils.errors import InputError
 from utils.files import write_atomically
 from utils.keras_layers import code_of, has_lambda, make_known
+from utils.printing import printable
 from utils.run_dir import RunDir
 from utils.workers import ALONE, Workers, from_first, share_variables
 
@@ -150,7 +151,7 @@ class Learner(abc.ABC):
     def say(self, line: str) -> None:
         """Tells the user, unless `--quiet`."""
         if not self.config.run.quiet:
-            print(line, flush=True)
+            print(printable(line), flush=True)
 
     def dense_model(self) -> keras.Model:
         """The trained dense network: from an earlier start, `--save_path`, `--model_http_url`, or trained now."""

@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     sys.path.insert(0, str(ROOT))
     from utils.errors import InputError, RunError
+    from utils.printing import printable
 
     try:
         return verify(options) if options.verify is not None else convert(options)
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, RunError, OSError) as error:
         if options.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
 
 
@@ -105,10 +106,11 @@ def convert(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     """Prints every problem there is; the exit code."""
     from datasets.ilsvrc12.conversion_check import verify_directory
+    from utils.printing import printable
 
     found = verify_directory(options.verify, workers=options.workers, quiet=options.quiet)
     for problem in found.problems:
-        print(problem)
+        print(printable(problem))
     told = f"{found.records[0]} training and {found.records[1]} validation images of {found.classes} classes"
     print(f"{told}: {len(found.problems) or 'no'} problem{'' if len(found.problems) == 1 else 's'}")
     return 1 if found.problems else 0

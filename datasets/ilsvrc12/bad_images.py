@@ -8,6 +8,7 @@ import warnings
 from PIL import Image, UnidentifiedImageError
 
 from utils.errors import InputError
+from utils.printing import printable
 
 # What a .JPEG may really hold. Not all that Pillow reads: some of its formats start other programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
@@ -52,7 +53,7 @@ class BadImages:
             is_new = name not in self._names
             self._names.add(name)
         if is_new and not self._quiet:
-            print(f"warning: {told}; it is left out", file=sys.stderr, flush=True)
+            print(printable(f"warning: {told}; it is left out"), file=sys.stderr, flush=True)
 
 
 def jpeg_size(encoded: bytes) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from datasets.own_split import shortened
 from utils.errors import InputError
+from utils.printing import printable
 from utils.progress import Progress
 
 PICTURE_SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -195,4 +196,5 @@ def _tell(classes: Sequence[str], validation_folders: Sequence[str], others: int
         print(f"warning: {others} files or folders in class folders are no pictures: left aside", file=sys.stderr)
     missing = sorted(set(classes) - set(validation_folders))
     if missing:
-        print(f"warning: {len(missing)} classes have no validation folder: {shortened(missing)}", file=sys.stderr)
+        told = f"warning: {len(missing)} classes have no validation folder: {shortened(missing)}"
+        print(printable(told), file=sys.stderr)

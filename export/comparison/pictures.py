@@ -11,8 +11,9 @@ from matplotlib.transforms import Bbox
 
 from export.comparison import texts
 from export.comparison.comparison import Comparison, CostPoint, Front
-from export.comparison.texts import Quality, printable
+from export.comparison.texts import Quality
 from export.figures import BLUE, GREY, INK, MUTED, new_figure, prepare_texts, style_axes
+from utils.printing import printable
 
 SIZE = 3.6, 3.1  # inches
 LOG_FROM = 8.0  # largest over smallest cost from which the axis is logarithmic
@@ -113,7 +114,7 @@ def _label(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]
     legend = axes.get_legend()
     taken += [legend.get_window_extent(renderer)] if legend else []
     for name, x, y in points[:MOST_LABELS]:
-        text = printable(name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 3]}...")
+        text = printable(name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 3]}...", keep="")
         for dx, dy, horizontal, vertical in SPOTS:
             aligned = {"ha": horizontal, "va": vertical}
             note = axes.annotate(text, (x, y), (dx, dy), textcoords="offset points", **aligned, **LABEL_STYLE)

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from export.comparison.comparison import Comparison
 from export.comparison.tables import Column, Table, main_tables
-from export.comparison.texts import flag_value, printable
+from export.comparison.texts import flag_value
+from utils.printing import printable
 from utils.tables import plain_text, terminal, titled_table
 
 GAP = 2  # blanks between columns
@@ -35,8 +36,8 @@ def format_comparison(comparison: Comparison) -> str:
 
 def _draw(console: Console, comparison: Comparison, width: int) -> None:
     first = comparison.runs[0].report
-    console.print(printable(f"{len(comparison.runs)} runs. Data: {first['data_title']}"))
-    console.print(printable(said_of_the_same(comparison)))
+    console.print(printable(f"{len(comparison.runs)} runs. Data: {first['data_title']}", keep=""))
+    console.print(printable(said_of_the_same(comparison), keep=""))
     for table in main_tables(comparison):
         for columns in _pieces(table, width):
             console.print()
@@ -45,7 +46,7 @@ def _draw(console: Console, comparison: Comparison, width: int) -> None:
     if comparison.notes:
         console.print()
     for note in comparison.notes:
-        console.print(printable(f"Note: {note}"))
+        console.print(printable(f"Note: {note}", keep=""))
 
 
 def said_of_the_same(comparison: Comparison) -> str:
@@ -82,7 +83,7 @@ def _column_width(column: Column, is_first: bool) -> int:
 def _cell_texts(column: Column) -> list[str]:
     """The cells; where one has a star the others keep its place, so that numbers stay below each other."""
     blank = " " * len(STAR) if column.has_stars else ""
-    return [printable(cell.text) + (STAR if cell.is_on_front else blank) for cell in column.cells]
+    return [printable(cell.text, keep="") + (STAR if cell.is_on_front else blank) for cell in column.cells]
 
 
 def _draw_table(console: Console, title: str, columns: Sequence[Column]) -> None:
@@ -90,7 +91,7 @@ def _draw_table(console: Console, title: str, columns: Sequence[Column]) -> None
     heads = [column.head.split("\n") for column in columns]
     most = max(map(len, heads))
     for i, (column, lines) in enumerate(zip(columns, heads, strict=True)):
-        head = "\n".join([""] * (most - len(lines)) + [printable(line) for line in lines])
+        head = "\n".join([""] * (most - len(lines)) + [printable(line, keep="") for line in lines])
         width = None if i else _column_width(column, is_first=True)
         justify = "left" if column.is_text else "right"
         table.add_column(head, justify=justify, overflow="fold", no_wrap=i > 0, width=width)

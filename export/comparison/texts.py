@@ -44,11 +44,6 @@ def milliseconds(value: float) -> str:
     return f"{value:.3f}" if value < 1 else f"{value:,.2f}"
 
 
-def printable(text: str) -> str:
-    """The text in one line without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def flag_value(value: Any) -> str:
     """The value of a flag as a user would type it."""
     if isinstance(value, bool):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from utils.printing import printable
+
 PATIENCE = 30.0  # seconds in which a process that is told to end must have ended
 _PAUSE = 0.1
 _TAIL = 8192  # bytes at the end of a log in which its last line is looked for
@@ -129,7 +131,7 @@ class Child:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._offset, size - tail))
             text = log.read().decode("utf-8", "replace")
-        return [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+        return [printable(line.rstrip()) for line in text.replace("\r", "\n").splitlines() if line.strip()]
 
 
 def stop(children: Sequence[Child], patience: float = PATIENCE) -> None:
