@@ -126,7 +126,7 @@ def _work(command: CommandLine, helper: Any, config: RunConfig, workers: "Worker
 
 def _silent(config: RunConfig) -> RunConfig:
     """The same, but nothing is said: rank 0 speaks for all workers."""
-    run, net = (dataclasses.replace(part, quiet=True) for part in (config.run, config.net))
+    run, net = dataclasses.replace(config.run, quiet=True), dataclasses.replace(config.net, quiet=True)
     return dataclasses.replace(config, run=run, net=net)
 
 
@@ -134,7 +134,7 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM, handled like Ctrl-C but for the exit code."""
 
 
-def _stop(*_) -> NoReturn:
+def _stop(*_: object) -> NoReturn:
     raise _Terminated
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -88,7 +88,7 @@ def command_record(command: CommandLine) -> dict[str, Any]:
 
 def with_network(command: CommandLine) -> tuple[RunConfig, type]:
     """The configuration with the values that the network suggests, and the network's ModelHelper class."""
-    helper_class = getattr(_load(command.script), "ModelHelper", None)
+    helper_class: Any = getattr(_load(command.script), "ModelHelper", None)
     _check_helper_class(helper_class, command.script)
     helper_class.check_flags(command.config.net, command.given)
     return _with_defaults(command.config, command.flags, helper_class.flag_defaults(command.config.net)), helper_class
@@ -109,6 +109,8 @@ def _load(script: Path) -> ModuleType:
     if not directory.is_relative_to(ROOT) and str(directory) not in sys.path:
         sys.path.append(str(directory))  # a user's script imports what lies beside it
     spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec is not None, script
+    assert spec.loader is not None, script
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -155,7 +157,7 @@ def _read_config(values: absl_flags.FlagValues) -> RunConfig:
         seed=run.seed,
         quiet=run.quiet,
     )
-    groups = (read_flags(group, values) for group in FLAG_GROUPS[6:])
+    groups: Iterator[Any] = (read_flags(group, values) for group in FLAG_GROUPS[6:])
     return RunConfig(run, net, *groups)
 
 

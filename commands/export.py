@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ class FinishedRun(NamedTuple):
     """A run directory whose run is done, and the command line that it was made by."""
 
     path: Path
-    report: dict[str, Any]
+    report: Mapping[str, Any]
     command: command_line.CommandLine
     directory: Path  # where that command line stood
 
@@ -90,7 +90,7 @@ def export_run(run: FinishedRun, formats: Sequence[Any], check_images: int, quie
         with learner.helper.telling_of_bad_data():
             networks = Networks(learner.dense_model(), learner.result())
             exports = export_networks(networks, learner.helper, run.path, formats, check_images, quiet)
-            report = run.report | {"exports": exports}
+            report = {**run.report, "exports": exports}
             write_pages(report, networks, run.path, learner.tensorboard)
     from export.report import print_exports
 
@@ -137,7 +137,7 @@ def _recorded_command(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _report(path: Path, recorded: dict[str, Any] | None) -> dict[str, Any]:
+def _report(path: Path, recorded: dict[str, Any] | None) -> Mapping[str, Any]:
     """The run's report; InputError says what an unfinished run still lacks and how to go on."""
     from export.report import read_report
 

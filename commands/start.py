@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from utils.quiet import quiet_stderr
 
@@ -25,14 +26,20 @@ def share_processor() -> None:
 def learner_class_of(name: str) -> type:
     """The class of `--learner name`; imports only what this one needs."""
     if name == "full-prec":
-        from learners.full_precision import FullPrecisionLearner as learner_class
-    elif name == "weight-sparse":
-        from learners.weight_sparsification.learner import WeightSparseLearner as learner_class
-    elif name == "lottery-ticket":
-        from learners.lottery_ticket.learner import LotteryTicketLearner as learner_class
-    else:
-        from learners.scheduled.learner import ScheduledLearner as learner_class
-    return learner_class
+        from learners.full_precision import FullPrecisionLearner
+
+        return FullPrecisionLearner
+    if name == "weight-sparse":
+        from learners.weight_sparsification.learner import WeightSparseLearner
+
+        return WeightSparseLearner
+    if name == "lottery-ticket":
+        from learners.lottery_ticket.learner import LotteryTicketLearner
+
+        return LotteryTicketLearner
+    from learners.scheduled.learner import ScheduledLearner
+
+    return ScheduledLearner
 
 
 @contextlib.contextmanager
@@ -54,7 +61,7 @@ def import_tensorflow() -> None:
     Also without two packages that Keras loads for helpers which we do not use: they are a quarter of the time.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    hidden = {name: None for name in ("matplotlib", "sklearn") if name not in sys.modules}
+    hidden: dict[str, Any] = {name: None for name in ("matplotlib", "sklearn") if name not in sys.modules}
     sys.modules.update(hidden)
     try:
         with quiet_stderr(show_on_error=True):

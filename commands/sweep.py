@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from commands import command_line
 from commands.sweep_words import USAGE, Plan, read_plan
 from export.config import parse_formats
-from learners.weight_sparsification.sweep_children import Ended, Job, run_jobs
+from learners.weight_sparsification.sweep_children import Ended, Job, State, run_jobs
 from learners.weight_sparsification.sweep_family import FamilyDir, is_finished, work_done
 from learners.weight_sparsification.sweep_machine import (
     Machine,
@@ -181,7 +181,7 @@ class Sweep:
         began = time.monotonic()
         with SweepScreen(titles, quiet=self.plan.quiet) as screen:
 
-            def show(states) -> None:
+            def show(states: Sequence[State]) -> None:
                 for state in states:
                     if state.status in ("done", "failed") and state.name not in told:
                         told.add(state.name)

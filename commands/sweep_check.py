@@ -42,6 +42,7 @@ def facts_of(command_lines: list[list[str]]) -> dict[str, Any]:
             learner = WeightSparseLearner(config, helper, RunDir(config.run.run_dir))
             learner.check_flags()
             learner.check()
+    assert helper is not None, "a sweep has members"
     return {
         "title": f"{helper.model_name} on {helper.dataset.title}",
         "has_trained_weights": bool(helper.has_trained_weights),

@@ -77,7 +77,7 @@ def read_plan(words: Sequence[str]) -> Plan:
     ratios, processes = read_ratios(text), read_processes(asked)
     values = command_line.parse_flags(rest)
     given = {name: values[name].serialize() for name in values if values[name].present}
-    check_given(given, values["learner"].value)
+    check_given(given, str(values["learner"].value))
     # `--learner` is not given by most, and without it the other flags would be those of another learner.
     first = command_line.read_command_line([*rest, "--learner=weight-sparse", f"--{RATIOS}={ratios[0]}"])
     stem = first.script.stem.removesuffix("_run")
@@ -93,8 +93,8 @@ def read_plan(words: Sequence[str]) -> Plan:
         ratios,
         flags | search,
         processes,
-        values["export_formats"].value if "export_formats" in given else FORMATS,
+        str(values["export_formats"].value) if "export_formats" in given else FORMATS,
         family.value("export_check_images"),
-        values["overwrite"].value,
-        values["quiet"].value,
+        bool(values["overwrite"].value),
+        bool(values["quiet"].value),
     )

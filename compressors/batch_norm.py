@@ -64,8 +64,8 @@ def normalise_by_batch(layer: keras.layers.BatchNormalization, inputs: tf.Tensor
     channels = layer.axis % rank
     mean, variance = tf.nn.moments(inputs, [axis for axis in range(rank) if axis != channels])
     shape = [-1 if axis == channels else 1 for axis in range(rank)]
-    values = (mean, variance, layer.beta, layer.gamma)
-    values = [None if value is None else tf.reshape(value, shape) for value in values]
+    numbers = (mean, variance, layer.beta, layer.gamma)
+    values = [None if value is None else tf.reshape(value, shape) for value in numbers]
     return tf.nn.batch_normalization(inputs, *values, layer.epsilon), Statistics(mean, variance)
 
 

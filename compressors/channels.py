@@ -181,7 +181,7 @@ class ChannelGraph:
     def _padding(self, call: _Call) -> Channels:
         *others, width = call.operation.pad_width
         inside = self._zero_padding(call) if np.any(others) else call.read[0]
-        before, behind = self.margins[call.operation] = tuple(map(self._new_ids, width))
+        before, behind = self.margins[call.operation] = (self._new_ids(width[0]), self._new_ids(width[1]))
         constants = np.pad(inside.constants, width)
         return Channels(call.output, np.concatenate([before, inside.ids, behind]), constants)
 
@@ -200,7 +200,7 @@ class ChannelGraph:
         axes = (None,) * (len(variable.shape) - len(last_axes)) + last_axes
         if variable.path in self.axes:
             pairs = zip(self.axes[variable.path], axes, strict=True)
-            axes = tuple(None if old is None else self._tied(old, new) for old, new in pairs)
+            axes = tuple(None if old is None or new is None else self._tied(old, new) for old, new in pairs)
         self.axes[variable.path] = axes
 
     def _fix(self, channels: Channels, reason: str) -> None:
@@ -226,9 +226,15 @@ def dependent_vectors(model: keras.Model) -> dict[str, list[str]]:
     graph = ChannelGraph(model)
     fixed = graph.labels[np.concatenate([ids for ids, _ in graph.fixed])]
     trainable = {variable.path for variable in model.trainable_variables}
-    vectors = {path: axes[0] for path, axes in graph.axes.items() if len(axes) == 1 and path in trainable}
+    vectors = {
+        path: axes[0]
+        for path, axes in graph.axes.items()
+        if len(axes) == 1 and axes[0] is not None and path in trainable
+    }
     return {
-        kernel.layer.kernel.path: [path for path, ids in vectors.items() if np.array_equal(ids, kernel.outputs.ids)]
+        kernel.layer.kernel.path: [
+            path for path, ids in vectors.items() if ids is not None and np.array_equal(ids, kernel.outputs.ids)
+        ]
         for kernel in graph.kernels
         if isinstance(kernel.layer, CONVOLUTIONS) and not np.isin(graph.labels[kernel.outputs.ids], fixed).any()
     }

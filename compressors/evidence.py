@@ -43,7 +43,7 @@ class TrainingEvidence:
         epoch: the random numbers' own, so that they are fresh in each epoch and the same after a resume.
     """
 
-    def __init__(self, model: keras.Model, training, epoch: int):
+    def __init__(self, model: keras.Model, training: Any, epoch: int):
         self._model, self._training, self._epoch = model, training, epoch
 
     def generator(self, path: str) -> np.random.Generator:

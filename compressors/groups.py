@@ -97,6 +97,7 @@ def _block(shape: Sequence[int], group: str, block_shape: BlockShape | None) -> 
     """The shape of one group."""
     *spatial, inputs, outputs = shape
     if group == "Blocks":
+        assert block_shape is not None, "blocks have a shape"
         repetitions, *depth_first = block_shape
         return (*depth_first[1:], depth_first[0], repetitions)
     return {

@@ -63,7 +63,8 @@ def find_kernels(model: keras.Model) -> Kernels:
             f"the model must be built: call it on a batch, or model.build(input_shape), first. Received: {model.name!r}"
         )
     found: list[tuple[keras.Layer, str, list[keras.Variable]]] = []
-    unprunable, op_types, taken = {}, [], set()
+    unprunable, op_types = {}, []
+    taken: set[int] = set()
     for layer, nested_name in _layers(model, ""):
         op_type = type(layer).__name__
         own = _own_variables(layer)
@@ -132,7 +133,8 @@ def _reason(layer: keras.Layer, op_type: str) -> str:
 
 def _names(kernels: Sequence[tuple[str, keras.Variable]]) -> dict[int, str]:
     """id of a kernel -> the nested name of its layer and its own; where several would have the same, numbered."""
-    names, used = {}, Counter()
+    names: dict[int, str] = {}
+    used: Counter[str] = Counter()
     for nested_name, kernel in kernels:
         name = f"{nested_name}/{kernel.name}"
         used[name] += 1

@@ -1,8 +1,9 @@
 """The masks in force over a network in training, and how they act within a compiled step."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
@@ -141,7 +142,7 @@ class MaskedWeights:
     def _over(self, path: str) -> list[MaskLayer]:
         return [layer for layer in self.layers.values() if path in layer.masks]
 
-    def _paths(self, is_meant) -> list[str]:
+    def _paths(self, is_meant: Callable[[Any], Any]) -> list[str]:
         return list(dict.fromkeys(p for layer in self.layers.values() if is_meant(layer) for p in layer.masks))
 
     def _in_force(self, path: str) -> tf.Tensor:

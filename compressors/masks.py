@@ -5,6 +5,7 @@ gradient is masked (`mask_gradients`) and the kernel is masked again after the o
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -61,7 +62,7 @@ def optimizer_slots(
     public link from a kernel to its slots. Where the names of two kernels begin alike the longer one owns the slot.
     """
     stems = {f"{kernel.path.replace('/', '_')}_": index for index, kernel in enumerate(kernels)}
-    slots = [[] for _ in kernels]
+    slots: list[list[Any]] = [[] for _ in kernels]
     for variable in optimizer.variables:
         owner = max((stem for stem in stems if variable.name.startswith(stem)), key=len, default=None)
         if owner is not None and variable.shape == kernels[stems[owner]].shape:
@@ -134,7 +135,7 @@ class MaskSet:
 
     def _select(
         self,
-        counts: Sequence[int],
+        counts: Sequence[int] | np.ndarray,
         score_fn: ScoreFn,
         optimizer: keras.optimizers.Optimizer | None,
         *,
@@ -192,7 +193,7 @@ class MaskSet:
             variable.assign(state[name])
 
     def _variables(self) -> dict[str, tf.Variable]:
-        named = {}
+        named: dict[str, tf.Variable] = {}
         for layer, mask, backup in zip(self.layers, self.masks, self.backups, strict=True):
             named |= {f"{layer.path}/mask": mask, f"{layer.path}/backup": backup}
         return named

@@ -154,7 +154,7 @@ class ModelPruner(abc.ABC):
         write_atomically(path, self.model.save if path.suffix == ".keras" else self._save_weights)
         if mask_path is not None:
             masks = self.masks
-            write_atomically(mask_path, lambda temporary: np.savez_compressed(temporary, **masks))
+            write_atomically(mask_path, lambda temporary: np.savez_compressed(temporary, allow_pickle=False, **masks))
 
     def load_masks(self, path: str | Path) -> Self:
         """Takes the masks that `export_model` wrote, in place of `compress()` or after it, and masks the model.
@@ -180,6 +180,7 @@ class ModelPruner(abc.ABC):
         self.model.train_function = None
 
     def _release(self) -> None:
+        assert self._held is not None
         self._held.release()
         self._held = None
 

@@ -83,8 +83,8 @@ class Parameters:
         Raises:
             InputError: names without a parameter, each with those nearest to it; or two names of one parameter.
         """
-        found = {name: self.find(name) for name in names}
-        missing = [name for name, parameter in found.items() if parameter is None]
+        found = {name: parameter for name in names if (parameter := self.find(name)) is not None}
+        missing = [name for name in names if name not in found]
         if missing:
             raise InputError("; ".join(self._say_missing(name) for name in missing))
         first: dict[str, str] = {}

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from compressors.input_patches import as_matrix
-from compressors.pruning_path import DENSITIES, PruningPath, build_path, inverse_permutation
+from compressors.pruning_path import DENSITIES, Densities, PruningPath, build_path, inverse_permutation
 from compressors.ratios import LayerSpec, Ratios, removed_counts
 from compressors.regression import conjugate_gradients
 from compressors.second_moments import InputSample, Moment, as_tensors, damped, product
@@ -30,7 +30,7 @@ class PathTable:
     Between two levels the denser one is pruned on, in its own order, to the exact count, and re-solved.
     """
 
-    def __init__(self, paths: Mapping[str, PruningPath], grams: Mapping[str, Moment], densities: Sequence[float]):
+    def __init__(self, paths: Mapping[str, PruningPath], grams: Mapping[str, Moment], densities: Densities):
         self.paths = dict(paths)
         self.densities = np.asarray(densities)
         self.layers = [LayerSpec(name, path.shape) for name, path in self.paths.items()]
@@ -41,7 +41,7 @@ class PathTable:
         cls,
         kernels: Sequence[keras.Variable],
         grams: Mapping[str, Moment],
-        densities: Sequence[float] = DENSITIES,
+        densities: Densities = DENSITIES,
         iterations: int = 6,
         score: str = "input_norm",
     ) -> "PathTable":
@@ -86,7 +86,7 @@ class PathTable:
 
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as stream:
-                np.savez(stream, **arrays)
+                np.savez(stream, allow_pickle=False, **arrays)
 
         write_atomically(Path(file), write)
 
@@ -122,7 +122,8 @@ def _read_path(arrays: Mapping[str, np.ndarray], index: int, num_levels: int) ->
         kind = "f" if field in ("values", "errors") else "i"
         _check(array.ndim == 1 and array.dtype.kind == kind and len(array) > 0, f"{index}.{field}")
         _check(kind == "i" or np.isfinite(array).all(), f"{index}.{field}")
-    path = PruningPath(**(fields | {"shape": tuple(fields["shape"].tolist())}))
+    shape = tuple(fields.pop("shape").tolist())
+    path = PruningPath(**fields, shape=shape)
     size, removed, levels = len(path.removal_order), path.removed, path.levels
     _check(min(path.shape) > 0 and math.prod(path.shape) == size and len(path.shape) > 1, f"{index}.shape")
     _check(_is_rising(removed, size + 1) and len(removed) == len(path.errors) == num_levels, f"{index}.removed")
@@ -145,7 +146,7 @@ def _check(is_right: bool, name: str) -> None:
 
 def _moment_arrays(index: int, gram: tf.Tensor | InputSample) -> dict[str, np.ndarray]:
     if isinstance(gram, InputSample):
-        return {f"{index}.inputs": gram.rows.numpy(), f"{index}.ridge": gram.ridge.numpy()}
+        return {f"{index}.inputs": np.asarray(gram.rows), f"{index}.ridge": np.asarray(gram.ridge)}
     return {f"{index}.gram": gram.numpy()}
 
 

@@ -48,7 +48,8 @@ class PlanRow(NamedTuple):
     def sparsity_range(self, epoch: int) -> tuple[float, float] | None:
         """The least and the most that is asked of a parameter in that epoch; None where the weights decide."""
         asked = [group.sparsity[epoch] for group in self.groups]
-        return None if None in asked or not asked else (min(asked), max(asked))
+        known = [sparsity for sparsity in asked if sparsity is not None]
+        return (min(known), max(known)) if known and len(known) == len(asked) else None
 
 
 class Plan(NamedTuple):
@@ -88,7 +89,7 @@ class Plan(NamedTuple):
         for path, sparsity in words:
             if path in asked:
                 asked[path].append(sparsity)
-        return {path: None if None in said or len(said) > 1 else sum(said, 0.0) for path, said in asked.items()}
+        return {path: None if len(said) > 1 else said[0] if said else 0.0 for path, said in asked.items()}
 
     @property
     def sparsity(self) -> float:
@@ -133,7 +134,9 @@ def make_plan(
         row = PlanRow(number, policy.kind, policy.instance_name, type(component).__name__, epochs)
         if isinstance(component, Pruner):
             groups = _pruned(component, policy, epochs, parameters)
-            row = row._replace(groups=groups, discards_masks=policy.args.discard_masks_at_minibatch_end)
+            row = row._replace(
+                groups=groups, discards_masks=getattr(policy.args, "discard_masks_at_minibatch_end", False)
+            )
         elif isinstance(component, Regularizer):
             has_threshold = component.threshold_criteria is not None
             row = row._replace(groups=_regularized(component, parameters), has_threshold=has_threshold)

@@ -104,7 +104,9 @@ class FixedMasks(Policy):
     def __init__(self, masks: MaskSet):
         self.masks = masks
 
-    def transform_gradients(self, gradients, variables):
+    def transform_gradients(
+        self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]
+    ) -> Sequence[tf.Tensor]:
         return self.masks.mask_gradients(gradients, variables)
 
     def after_update(self) -> None:

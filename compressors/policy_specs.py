@@ -54,7 +54,7 @@ class Timing(_Frozen):
     @classmethod
     def _check_end(cls, end: int | None, info: pydantic.ValidationInfo) -> int | None:
         start = info.data.get("starting_epoch")
-        if None not in (start, end) and end <= start:
+        if start is not None and end is not None and end <= start:
             raise ValueError(f"must be greater than starting_epoch, {start}: it is exclusive")
         return end
 
@@ -62,7 +62,7 @@ class Timing(_Frozen):
     @classmethod
     def _check_frequency(cls, frequency: int | None, info: pydantic.ValidationInfo) -> int | None:
         start, end = info.data.get("starting_epoch"), info.data.get("ending_epoch")
-        if None not in (start, end, frequency) and frequency > end - start:
+        if not (start is None or end is None or frequency is None) and frequency > end - start:
             raise ValueError(f"must be at most ending_epoch - starting_epoch, {end - start}")
         return frequency
 
@@ -78,12 +78,18 @@ class Timing(_Frozen):
     @property
     def start(self) -> int:
         """The first epoch of the range."""
-        return self.starting_epoch if self.epochs is None else self.epochs[0]
+        if self.epochs is not None:
+            return self.epochs[0]
+        assert self.starting_epoch is not None
+        return self.starting_epoch
 
     @property
     def end(self) -> int:
         """The epoch after the range."""
-        return self.ending_epoch if self.epochs is None else self.epochs[-1] + 1
+        if self.epochs is not None:
+            return self.epochs[-1] + 1
+        assert self.ending_epoch is not None
+        return self.ending_epoch
 
     @property
     def step(self) -> int:

@@ -58,7 +58,7 @@ def dense_targets(model: keras.Model, images: tf.Tensor, max_positions: int | No
     """
     parts: dict[str, list[tf.Tensor]] = {}
     for first in range(0, len(images), CHUNK):
-        found = {}
+        found: dict[str, tf.Tensor] = {}
 
         def call(layer, args, kwargs, found=found):
             if is_prunable(layer) and layer.kernel.path not in found:

@@ -189,6 +189,7 @@ class LotteryTicketPruner(ConfiguredPruner):
         return callback(self.update_epoch)
 
     def _prune(self) -> None:
+        assert self.optimizer is not None, "a lottery ticket has one"
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
         if self._rewind_epoch == 0:

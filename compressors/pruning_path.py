@@ -7,7 +7,7 @@ output by masked least squares, warm-started. So the masks are nested, and one o
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +30,7 @@ from compressors.second_moments import (
 from utils.errors import InputError
 
 DENSITIES = 0.9 ** np.arange(56)  # the fraction kept at each level, dense first
+Densities: TypeAlias = Sequence[float] | np.ndarray
 SCORES = ("input_norm", "magnitude")
 LARGE = 2**20  # weights of a layer; with more, the weights of only every COARSE-th level are kept
 COARSE = 8
@@ -75,7 +76,7 @@ def input_scores(gram: Moment, score: str) -> tf.Tensor:
 def build_path(
     gram: Moment,
     kernel: np.ndarray,
-    densities: Sequence[float] = DENSITIES,
+    densities: Densities = DENSITIES,
     iterations: int = 6,
     score: str = "input_norm",
 ) -> PruningPath:
@@ -151,7 +152,11 @@ class Walk(NamedTuple):
 
 
 def walk(
-    problem: Problem, score_scale: tf.Tensor, removed: Sequence[int], iterations: int, kept_levels: Sequence[int] = ()
+    problem: Problem,
+    score_scale: tf.Tensor,
+    removed: Sequence[int] | np.ndarray,
+    iterations: int,
+    kept_levels: Sequence[int] | np.ndarray = (),
 ) -> Walk:
     """Prunes a layer level by level: `removed` [K] says how many weights are gone at each.
 

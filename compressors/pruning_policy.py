@@ -97,7 +97,7 @@ class PruningPolicy(ScheduledPolicy):
             tf.cond(self.active, self._discard_masks, lambda: None)
 
     def end(self, when: When, logs: Mapping[str, float]) -> None:
-        if self._arguments.keep_mask and self.timing.is_last(when.epoch):
+        if self._arguments.keep_mask and self.epochs.is_last(when.epoch):
             self._layer.is_soft.assign(False)
             self._layer.keeps_copies.assign(False)
             self.network.weights.after_update()
@@ -116,7 +116,7 @@ class PruningPolicy(ScheduledPolicy):
     def _new_numbers(self, target: Target) -> tf.Variable:
         """A variable for the target's numbers; how many there are, the pruner says."""
         looked = self._pruner.first_look(target, self._judged(target.path).numpy())
-        when = self.timing.when(self.timing.start)
+        when = self.epochs.when(self.epochs.start)
         numbers = self._pruner.numbers(target, when, looked, NoEvidence(self.network.parameters))
         return tf.Variable(tf.zeros(np.shape(numbers)), trainable=False)
 

@@ -264,7 +264,7 @@ def _meet(layers: Sequence[LayerSpec], removed: int, ratios: np.ndarray, caps: n
     return {layer.path: float(r) for layer, r in zip(layers, ratios, strict=True)}
 
 
-def _from_counts(layers: Sequence[LayerSpec], counts: Sequence[int]) -> Ratios:
+def _from_counts(layers: Sequence[LayerSpec], counts: Sequence[int] | np.ndarray) -> Ratios:
     return {layer.path: int(count) / layer.size for layer, count in zip(layers, counts, strict=True)}
 
 

@@ -79,7 +79,9 @@ def collect_parts(
         run_graph(model, images, call)
         return {path: tf.concat(parts, 0) if path in kept else tf.add_n(parts) for path, parts in found.items()}
 
-    compiled, sums, rows = None, {}, {path: [] for path in paths if path in kept}
+    compiled = None
+    sums: dict[str, tf.Tensor] = {}
+    rows: dict[str, list[np.ndarray]] = {path: [] for path in paths if path in kept}
     for batch in batches:
         for first in range(0, len(batch), CHUNK):
             chunk = tf.convert_to_tensor(batch[first : first + CHUNK])

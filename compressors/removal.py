@@ -90,7 +90,7 @@ def removal(graph: ChannelGraph, function: Function, changed: Mapping[keras.Laye
         {path: axes for path, axes in kept.items() if any(indices is not None for indices in axes)},
         shifts,
         biases,
-        {pad: tuple(int(np.sum(~groups.goes(ids))) for ids in margin) for pad, margin in graph.margins.items()},
+        {pad: (groups.staying(before), groups.staying(after)) for pad, (before, after) in graph.margins.items()},
         tuple(dict.fromkeys(_notes(graph, function, groups))),
     )
 
@@ -123,6 +123,10 @@ class _Groups:
     def goes(self, ids: np.ndarray) -> np.ndarray:
         """bool, of the shape of `ids`."""
         return self._reasons[self._labels[ids]] == 0
+
+    def staying(self, ids: np.ndarray) -> int:
+        """How many of the channels stay."""
+        return int(np.sum(~self.goes(ids)))
 
     def reasons(self, ids: np.ndarray) -> list[str]:
         return [self._texts[index] for index in self._reasons[self._labels[ids]]]

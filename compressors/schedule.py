@@ -88,7 +88,7 @@ class Schedule:
 
     def to_dict(self) -> dict[str, Any]:
         """The document that `from_dict` makes an equal schedule of; plain enough for YAML and JSON."""
-        document: dict[str, Any] = {"version": VERSION}
+        document: dict[Any, Any] = {"version": VERSION}
         for (section, name), component in self.components():
             item = {"class": type(component).__name__, **component.arguments()}
             document.setdefault(section, {})[name] = item
@@ -120,8 +120,9 @@ class Schedule:
         reader = DocumentReader(known, problems)
         sections, policies = reader.read(document)
         source.refuse([*reader.problems, *broken_rules(sections, policies)])
-        specs = tuple(PolicySpec(**policy._asdict()) for policy in policies)
-        return cls(**sections, policies=specs, source=source)
+        specs = tuple(PolicySpec(**policy._asdict()) for policy in policies if policy is not None)
+        whole: dict[str, Any] = dict(sections)  # without a problem there is nothing missing
+        return cls(**whole, policies=specs, source=source)
 
 
 def _policy_document(policy: PolicySpec) -> dict[str, Any]:

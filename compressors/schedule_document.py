@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pydantic
 
 from compressors.components import Component
-from compressors.policy_specs import ARGUMENTS, SECTION_OF, Arguments, PolicySpec, Timing
+from compressors.policy_specs import ARGUMENTS, SECTION_OF, Arguments, Kind, PolicySpec, Timing
 from compressors.schedule_problems import Place, Problem, received, translated, unknown
 
 Registries = Mapping[str, Mapping[str, type[Component]]]
@@ -19,7 +19,7 @@ _ONE_AT_MOST = ("quantizers", "lr_schedulers")
 class Draft(NamedTuple):
     """A policy as far as it could be read: None for what is wrong."""
 
-    kind: str
+    kind: Kind
     instance_name: str | None
     args: Arguments | None
     timing: Timing | None
@@ -87,7 +87,7 @@ class DocumentReader:
             return None
         self._refuse_others(policy, (*SECTION_OF, *Timing.model_fields), place, "key")
         timing = self._valid(Timing, {key: policy[key] for key in policy if key in Timing.model_fields}, place)
-        kinds = [key for key in policy if key in SECTION_OF]
+        kinds: list[Kind] = [key for key in policy if key in SECTION_OF]
         if len(kinds) != 1:
             return self._note(place, f"must have exactly {a_kind}. Received: {', '.join(kinds) or 'none of them'}")
         start = policy.get("starting_epoch")
@@ -95,7 +95,7 @@ class DocumentReader:
             self._note((*place, "starting_epoch"), _say_late_quantizer(start))
         return Draft(kinds[0], *self._instance(kinds[0], policy[kinds[0]], (*place, kinds[0])), timing)
 
-    def _instance(self, kind: str, body: Any, place: Place) -> tuple[str | None, Arguments | None]:
+    def _instance(self, kind: Kind, body: Any, place: Place) -> tuple[str | None, Arguments | None]:
         """The instance's name and the arguments of a policy."""
         if not self._is_mapping(body, place, "must be a mapping of instance_name and args"):
             return None, None
@@ -130,9 +130,11 @@ class DocumentReader:
             if key not in allowed:
                 self._note((*place, key), unknown(thing, key, allowed))
 
-    def _note(self, place: Place, sentence: str) -> None:
+    def _note(self, place: Place, sentence: str) -> Any:
+        """Notes what is wrong; gives None, what stands for a thing that could not be read."""
         if not any(place[:length] in self._unread for length in range(len(place) + 1)):
             self.problems.append(Problem(place, sentence))
+        return None
 
 
 def broken_rules(sections: Sections, policies: Sequence[PolicySpec | Draft | None]) -> Iterator[Problem]:
@@ -156,7 +158,7 @@ def _broken_policy_rules(
     kind, name, args, timing = policy.kind, policy.instance_name, policy.args, policy.timing
     if name is not None and name not in instances:
         yield Problem((*place, kind, "instance_name"), unknown(kind, name, instances))
-    instance = instances.get(name)
+    instance = None if name is None else instances.get(name)
     if (
         instance is not None
         and getattr(args, "levels", None) is not None

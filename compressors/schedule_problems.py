@@ -77,7 +77,7 @@ class Source:
         """The problem's line or the nearest known around it; 0 for none."""
         if problem.line:
             return problem.line
-        older = tuple(_OLDER_NAMES.get(step, step) for step in problem.place)
+        older = tuple(_OLDER_NAMES.get(str(step), step) for step in problem.place)
         around = (place[:length] for length in range(len(older), -1, -1) for place in (problem.place, older))
         return next((self.lines[place] for place in around if place in self.lines), 0)
 
@@ -142,11 +142,12 @@ def _find(given: Any, location: Sequence[str | int]) -> tuple[Place, Any]:
     Left out are the steps that pydantic adds (the branches of unions); older names stand where the user wrote them.
     """
     place: list[str | int] = []
-    for step in location:
+    for name in location:
+        step: str | int | None = name
         if isinstance(given, Mapping) and step not in given:
-            step = _OLDER_NAMES.get(step)
+            step = _OLDER_NAMES.get(str(name))
         is_item = isinstance(given, list | tuple) and isinstance(step, int) and step < len(given)
-        if is_item or (isinstance(given, Mapping) and step in given):
+        if step is not None and (is_item or (isinstance(given, Mapping) and step in given)):
             given = given[step]
             place.append(step if is_item else str(step))
     return tuple(place), given

@@ -7,8 +7,12 @@ from typing import Any
 import keras
 
 from compressors.components import Component
+from compressors.extensions import Extension
 from compressors.parameters import ANY, Parameters
 from compressors.policy_specs import PolicySpec
+from compressors.pruners import Pruner
+from compressors.quantizers import Quantizer
+from compressors.regularizers import Regularizer
 from compressors.schedule import REGISTRIES, Schedule
 from compressors.schedule_document import Registries
 from compressors.schedule_problems import Place, Problem, Source
@@ -64,16 +68,18 @@ def _lost_zeros(schedule: Schedule) -> Iterator[Problem]:
 
 
 def _too_late(schedule: Schedule, num_epochs: int | None) -> Iterator[Problem]:
-    for at, policy in enumerate(schedule.policies if num_epochs is not None else ()):
+    if num_epochs is None:
+        return
+    for at, policy in enumerate(schedule.policies):
         if sentence := _say_too_late(policy, num_epochs):
             yield Problem(("policies", at), f"{policy.kind} {policy.instance_name!r} {sentence}")
 
 
-def _question(component: Component, parameters: Parameters, model: keras.Model) -> Callable[[Component], Any]:
+def _question(component: Component, parameters: Parameters, model: keras.Model) -> Callable[[Any], Any]:
     """What raises InputError for a component of that kind that does not suit the model."""
-    if hasattr(component, "targets"):
+    if isinstance(component, Pruner | Regularizer):
         return lambda component: component.targets(parameters)
-    if hasattr(component, "check"):
+    if isinstance(component, Quantizer | Extension):
         return lambda component: component.check(model)
     return lambda component: None
 

@@ -62,6 +62,12 @@ class ScheduledPolicy(Policy):
         self.active = tf.Variable(False, trainable=False)
 
     @property
+    def epochs(self) -> Timing:
+        """The epochs in which it acts, from the moment on that a scheduler has it."""
+        assert self.timing is not None, "the policy belongs to no scheduler"
+        return self.timing
+
+    @property
     def owner(self) -> str:
         """Whose masks and memory these are: policies of one component share them."""
         return f"{self.kind}:{self.name}"
@@ -87,16 +93,16 @@ class ScheduledPolicy(Policy):
 
     def on_epoch_begin(self, epoch: int) -> None:
         self.resume(epoch)
-        if self.timing.is_active(epoch):
-            self.begin(self.timing.when(epoch))
+        if self.epochs.is_active(epoch):
+            self.begin(self.epochs.when(epoch))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
-        if self.timing.is_active(epoch):
-            self.end(self.timing.when(epoch), logs)
+        if self.epochs.is_active(epoch):
+            self.end(self.epochs.when(epoch), logs)
 
     def resume(self, epoch: int) -> None:
         """Goes on in the middle of an epoch."""
-        self.active.assign(self.timing.is_active(epoch))
+        self.active.assign(self.epochs.is_active(epoch))
 
 
 class RegularizationPolicy(ScheduledPolicy):
@@ -107,6 +113,7 @@ class RegularizationPolicy(ScheduledPolicy):
     """
 
     kind = "regularizer"
+    component: Regularizer
 
     def __init__(self, regularizer: Regularizer, name: str = "", **arguments: Any):
         super().__init__(regularizer, name)
@@ -135,7 +142,7 @@ class RegularizationPolicy(ScheduledPolicy):
             tf.cond(self.active, self._zero_weights, lambda: None)
 
     def end(self, when: When, logs: Mapping[str, float]) -> None:
-        if self._layer is not None and self.timing.is_last(when.epoch):
+        if self._layer is not None and self.epochs.is_last(when.epoch):
             for target in self._targets:
                 self._layer.masks[target.path].assign(self._mask(target))
 
@@ -162,6 +169,7 @@ class LRPolicy(ScheduledPolicy):
     """Sets the learning rate at the end of each active epoch; until then it is the schedule's rate of epoch 0."""
 
     kind = "lr_scheduler"
+    component: LRScheduler
 
     def __init__(self, lr_scheduler: LRScheduler, name: str = ""):
         super().__init__(lr_scheduler, name)
@@ -187,8 +195,8 @@ class LRPolicy(ScheduledPolicy):
         return np.full_like(recipe, self._rate.value)
 
     def state(self) -> dict[str, np.ndarray]:
-        memory = {f"memory/{key}": np.float64(value) for key, value in self._rate.memory.items()}
-        return {"rate": np.float64(self._rate.value), **memory}
+        memory = {f"memory/{key}": np.array(value, np.float64) for key, value in self._rate.memory.items()}
+        return {"rate": np.array(self._rate.value, np.float64), **memory}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         prefix = "memory/"
@@ -200,6 +208,7 @@ class QuantizationPolicy(ScheduledPolicy):
     """Trains the network that a quantizer made; the scheduler's `prepare` makes it, before epoch 0."""
 
     kind = "quantizer"
+    component: Quantizer
 
     def __init__(self, quantizer: Quantizer, name: str = ""):
         super().__init__(quantizer, name)
@@ -219,6 +228,7 @@ class ExtensionPolicy(ScheduledPolicy):
     """
 
     kind = "extension"
+    component: Extension
 
     def __init__(self, extension: Extension, name: str = ""):
         super().__init__(extension, name)

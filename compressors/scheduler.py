@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from compressors.components import Component
 from compressors.extensions import Slices, Thinned
 from compressors.mask_layers import MaskedWeights
 from compressors.parameters import Parameters
@@ -34,7 +33,7 @@ from utils.keras_files import build_network
 
 Batches = Callable[[], tf.data.Dataset]
 _ARCHITECTURE = "architecture"  # key of the rebuilt network's configuration in the state
-_POLICY_CLASSES = {
+_POLICY_CLASSES: dict[str, Callable[..., ScheduledPolicy]] = {
     policy_class.kind: policy_class
     for policy_class in (PruningPolicy, RegularizationPolicy, QuantizationPolicy, LRPolicy, ExtensionPolicy)
 }
@@ -53,7 +52,7 @@ class CompressionScheduler(Policy):
     def __init__(self, model: keras.Model):
         self.model = model
         self.policies: list[ScheduledPolicy] = []
-        self._idle: dict[str, dict[str, Component]] = {}  # components of a schedule that no policy uses
+        self._idle: dict[str, dict[str, Any]] = {}  # components of a schedule that no policy uses
         self._network: Network | None = None
         self._replacement: Replacement | None = None
         self._was_rebuilt, self._epoch = False, 0
@@ -100,21 +99,21 @@ class CompressionScheduler(Policy):
         Raises:
             InputError: the policy was added before, the epochs are wrong, or a second quantizer or LR scheduler.
         """
-        given = {"epochs": tuple(epochs)} if epochs is not None else {}
-        given = given or {"starting_epoch": starting_epoch, "ending_epoch": ending_epoch, "frequency": frequency}
-        self._add(policy, Timing.read(given))
+        in_range = {"starting_epoch": starting_epoch, "ending_epoch": ending_epoch, "frequency": frequency}
+        self._add(policy, Timing.read(in_range if epochs is None else {"epochs": tuple(epochs)}))
 
     def to_schedule(self) -> Schedule:
         """What this scheduler does, as data; distillation is left out, no schedule file can hold it."""
-        sections: dict[str, dict[str, Component]] = {section: dict(self._idle.get(section, {})) for section in SECTIONS}
+        sections: dict[str, dict[str, Any]] = {section: dict(self._idle.get(section, {})) for section in SECTIONS}
         specs = []
         for policy in self.policies:
             if policy.kind in SECTION_OF:
                 sections[SECTION_OF[policy.kind]][policy.name] = policy.component
                 specs.append(
-                    PolicySpec(kind=policy.kind, instance_name=policy.name, args=policy.arguments, timing=policy.timing)
+                    PolicySpec(kind=policy.kind, instance_name=policy.name, args=policy.arguments, timing=policy.epochs)
                 )
-        return Schedule(**sections, policies=tuple(specs))
+        everything: dict[str, Any] = sections | {"policies": tuple(specs)}
+        return Schedule(**everything)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of the schedule file that gives this scheduler."""
@@ -133,8 +132,14 @@ class CompressionScheduler(Policy):
 
     def quantizers(self) -> list[Quantizer]:
         """The schedule's quantizer, if it has one; one that needs no training may do without a policy."""
-        idle = [item for item in self._idle.get("quantizers", {}).values() if not item.is_for_training]
+        idle: list[Quantizer] = [item for item in self._idle.get("quantizers", {}).values() if not item.is_for_training]
         return [policy.component for policy in self.policies if isinstance(policy, QuantizationPolicy)] + idle
+
+    @property
+    def network(self) -> Network:
+        """What the policies act on, from `attach` on."""
+        assert self._network is not None, "attach comes first"
+        return self._network
 
     def attach(self, optimizer: keras.Optimizer, training: Training) -> None:
         """Binds all policies to the prepared network and its optimizer."""
@@ -164,7 +169,7 @@ class CompressionScheduler(Policy):
     def before_forward(self, step: tf.Tensor) -> None:
         for policy in self.policies:
             policy.before_forward(step)
-        self._network.weights.before_forward()
+        self.network.weights.before_forward()
 
     def transform_loss(self, loss: tf.Tensor, batch: Batch) -> tf.Tensor:
         for policy in self.policies:
@@ -176,13 +181,15 @@ class CompressionScheduler(Policy):
             default = policy.weight_decay(variable, default)
         return default
 
-    def transform_gradients(self, gradients, variables):
+    def transform_gradients(
+        self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]
+    ) -> Sequence[tf.Tensor]:
         for policy in self.policies:
             gradients = policy.transform_gradients(gradients, variables)
-        return self._network.weights.transform_gradients(gradients, variables)
+        return self.network.weights.transform_gradients(gradients, variables)
 
     def after_update(self) -> None:
-        self._network.weights.after_update()
+        self.network.weights.after_update()
         for policy in self.policies:
             policy.after_update()
 
@@ -201,10 +208,10 @@ class CompressionScheduler(Policy):
         return nullcontext() if self._network is None else self._network.weights.applied()
 
     def sparsity(self) -> float:
-        parameters = [parameter.path for parameter in self._network.parameters.prunable()]
-        masked = self._network.weights.masked_counts()
-        total = sum(self._network.parameters[path].size for path in parameters)
-        return sum(masked.get(path, 0) for path in parameters) / max(1, total)
+        parameters = [parameter.path for parameter in self.network.parameters.prunable()]
+        masked = self.network.weights.masked_counts()
+        total = sum(self.network.parameters[path].size for path in parameters)
+        return sum(int(masked.get(path, 0)) for path in parameters) / max(1, total)
 
     def state(self) -> dict[str, np.ndarray]:
         return self._state({})
@@ -213,14 +220,14 @@ class CompressionScheduler(Policy):
         if _ARCHITECTURE not in state:
             return None
         model = build_network(json.loads(bytes(state[_ARCHITECTURE])), "the network of a checkpoint")
-        optimizer = type(self._network.optimizer).from_config(self._network.optimizer.get_config())
+        optimizer = type(self.network.optimizer).from_config(self.network.optimizer.get_config())
         optimizer.build(model.trainable_variables)
         self._bind(model, optimizer)
         self._was_rebuilt = True
         return Replacement(model, optimizer)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        self._network.weights.restore(_below(state, "masks/"))
+        self.network.weights.restore(_below(state, "masks/"))
         for index, policy in enumerate(self.policies):
             policy.restore(_below(state, f"policies/{index}/"))
             policy.resume(int(state["epoch"]))
@@ -228,12 +235,12 @@ class CompressionScheduler(Policy):
 
     def _state(self, slices: Slices) -> dict[str, np.ndarray]:
         """The state, as it is for a network whose variables are sliced so."""
-        state = {f"masks/{key}": value for key, value in self._network.weights.state(slices).items()}
+        state = {f"masks/{key}": value for key, value in self.network.weights.state(slices).items()}
         for index, policy in enumerate(self.policies):
             state |= {f"policies/{index}/{key}": np.asarray(value) for key, value in policy.state().items()}
         if self._was_rebuilt:
             state[_ARCHITECTURE] = np.frombuffer(self.model.to_json().encode(), np.uint8)
-        return state | {"epoch": np.int64(self._epoch)}
+        return state | {"epoch": np.array(self._epoch, np.int64)}
 
     def _bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         parameters = Parameters(model)
@@ -262,9 +269,11 @@ class CompressionScheduler(Policy):
             if timing.start != 0:
                 raise InputError(f"a quantization policy must start at epoch 0. Received: {timing.start}")
         if isinstance(policy, LRPolicy) and others:
-            if others[0].component != policy.component:
+            first = others[0]
+            if first.component != policy.component:
                 raise InputError("a schedule can have one lr_scheduler. Received: a second")
-            policy.share_rate(others[0])
+            assert isinstance(first, LRPolicy)
+            policy.share_rate(first)
         names = {other.name: other.component for other in others}
         if not policy.name:
             known = (name for name, component in names.items() if component is policy.component)

@@ -3,7 +3,7 @@
 Wherever a matrix [d, d] does, so does `InputSample`: what is asked of H is its product with weights and its diagonal.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +22,7 @@ class InputSample(NamedTuple):
     ridge: np.ndarray | tf.Tensor = np.zeros((1, 1), np.float32)
 
 
-Moment = np.ndarray | tf.Tensor | InputSample
+Moment: TypeAlias = np.ndarray | tf.Tensor | InputSample
 
 
 class KeptInputs(NamedTuple):
@@ -63,7 +63,7 @@ def shrunk(rows: np.ndarray, scale: float = 1.0) -> InputSample:
     """
     count, width = rows.shape
     shrinkage = width / (count + width)
-    ridge = shrinkage * scale * np.sum(np.square(rows), axis=0, dtype=np.float64)[:, None]
+    ridge = shrinkage * scale * np.sum(np.square(rows), axis=0, keepdims=True, dtype=np.float64).T
     return InputSample(rows * np.float32(np.sqrt((1 - shrinkage) * scale)), ridge.astype(np.float32))
 
 

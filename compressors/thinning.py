@@ -68,7 +68,8 @@ def check_thinnable(model: keras.Model, function: Function) -> None:
 
 
 def _smaller(model: keras.Model, function: Function) -> tuple[Removal, keras.Model | None]:
-    graph, changed = ChannelGraph(model), collections.Counter()
+    graph = ChannelGraph(model)
+    changed: collections.Counter[str] = collections.Counter()
     while True:
         plan = removal(graph, function, changed)
         if not plan.kept:
@@ -108,7 +109,7 @@ class _Copier:
     def copy(self, model: keras.Model) -> keras.Model:
         copy = self._copied_model(model, _inputs_of(model))
         for old, new in self.layers.items():
-            values = [self._plan.value(variable, variable.numpy()) for variable in old.variables]
+            values: list[Any] = [self._plan.value(variable, variable.numpy()) for variable in old.variables]
             if len(values) < len(new.variables):
                 values.append(self._plan.bias(old))
             for variable, value in zip(new.variables, values, strict=True):
@@ -169,7 +170,7 @@ def _is_quantized_anew(old: keras.Layer, new: keras.Layer, plan: Removal) -> boo
         return False
     kernel, bias = effective_weights(old)
     added = plan.bias(old)
-    bias = plan.value(old.bias, bias) if old.bias is not None else 0.0 if added is None else added
+    bias = plan.value(old.bias, np.asarray(bias)) if old.bias is not None else 0.0 if added is None else added
     pairs = zip((plan.value(old.kernel, kernel), bias), effective_weights(new), strict=True)
     return not all(np.allclose(now, then, atol=1e-6) for then, now in pairs)
 
@@ -186,7 +187,7 @@ def _carried_over(
     slots = zip(variables, optimizer_slots(optimizer, variables), strict=True)
     owners = {id(slot): variable.path for variable, slots in slots for slot in slots}
     values = {
-        variable.path: sliced(variable.numpy(), kept.get(owners.get(id(variable.value))))
+        variable.path: sliced(variable.numpy(), kept.get(owners.get(id(variable.value), "")))
         for variable in optimizer.variables
     }
     for variable in copy.variables:

@@ -116,7 +116,7 @@ class _Composer:
 
     def __init__(self, text: str, max_values: int):
         self._loader, self._max_values = _Loader(text), max_values
-        self._anchors: dict[str, _Node | None] = {}  # None: it is not complete yet
+        self._anchors: dict[str | None, _Node | None] = {}  # None: it is not complete yet
         self._count = 0
 
     def root(self) -> _Node:
@@ -144,14 +144,16 @@ class _Composer:
             self._count_in(node.size, depth + node.depth - 1, event)
             return node
         self._count_in(1, depth, event)
+        assert isinstance(event, yaml.NodeEvent)
         if event.anchor:
             self._anchors[event.anchor] = None
         if isinstance(event, yaml.ScalarEvent):
             node = self._scalar(event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = self._list(event, depth)
         else:
-            node = (
-                self._list(event, depth) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(event, depth)
-            )
+            assert isinstance(event, yaml.MappingStartEvent)
+            node = self._mapping(event, depth)
         if event.anchor:
             self._anchors[event.anchor] = node
         return node
@@ -165,13 +167,13 @@ class _Composer:
         if depth > MAX_DEPTH:
             raise _Refused(_line(event), f"values must be nested at most {MAX_DEPTH} deep")
 
-    def _list(self, start: yaml.Event, depth: int) -> _Node:
+    def _list(self, start: yaml.SequenceStartEvent, depth: int) -> _Node:
         items = []
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             items.append(self._node(event, depth + 1))
         return _collection(LIST, items, items, start)
 
-    def _mapping(self, start: yaml.Event, depth: int) -> _Node:
+    def _mapping(self, start: yaml.MappingStartEvent, depth: int) -> _Node:
         entries = []
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key = self._node(event, depth + 1)
@@ -200,7 +202,7 @@ class _Composer:
         return _Node(SCALAR, value, line)
 
 
-def _collection(kind: str, value: list, inner: list[_Node], start: yaml.Event) -> _Node:
+def _collection(kind: str, value: list, inner: list[_Node], start: yaml.CollectionStartEvent) -> _Node:
     size, depth = 1 + sum(node.size for node in inner), 1 + max((node.depth for node in inner), default=0)
     complaint = "" if start.tag in (None, "!", _COLLECTIONS[kind]) else _say_tag(start.tag)
     return _Node(kind, value, _line(start), size, depth, complaint)
@@ -256,6 +258,7 @@ def _entries(node: _Node, place: Place, document: Document) -> dict[str, tuple[i
 
 
 def _line(event: yaml.Event) -> int:
+    assert event.start_mark is not None
     return event.start_mark.line + 1
 
 

@@ -19,8 +19,8 @@ ARCHIVE_DIRECTORY = "cifar-10-batches-bin"
 NUM_VALIDATION_IMAGES = 5000
 
 # Of the 50,000 training images, in units of 0..255.
-MEAN = np.float32([125.307, 122.950, 113.865])
-STD = np.float32([62.993, 62.089, 66.705])
+MEAN = np.array([125.307, 122.950, 113.865], np.float32)
+STD = np.array([62.993, 62.089, 66.705], np.float32)
 
 
 def load_cifar10(

@@ -12,16 +12,19 @@ class Dataset(Protocol):
     """A data set of three splits that gives batches `(float32 [B, ...], int32 [B] or float32 [B, k])`.
 
     Of several workers, worker `rank` of `size` gets its own part of each batch, or of each split.
-
-    Attributes:
-        name: such as `cifar10`.
-        title: for the first lines of a run, its report and its plots.
-        num_classes: of a classification; of a regression the numbers of a label.
     """
 
-    name: str
-    title: str
-    num_classes: int
+    @property
+    def name(self) -> str:
+        """Such as `cifar10`."""
+
+    @property
+    def title(self) -> str:
+        """For the first lines of a run, its report and its plots."""
+
+    @property
+    def num_classes(self) -> int:
+        """Of a classification; of a regression the numbers of a label."""
 
     @property
     def num_training_images(self) -> int:
@@ -50,7 +53,7 @@ class Dataset(Protocol):
 
 
 @contextlib.contextmanager
-def telling_of_bad_data(dataset: Dataset) -> Iterator[None]:
+def telling_of_bad_data(dataset: object) -> Iterator[None]:
     """Where batches of `dataset` are read: raises the InputError that an error of TensorFlow's stands for.
 
     TensorFlow passes on only the text of an error in its input, beside much else. A data set that knows better has a

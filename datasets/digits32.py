@@ -74,13 +74,14 @@ def make_images(recipe: Recipe) -> tuple[Images, Images]:
     test = np.concatenate([np.resize(of_class, recipe.test_images_per_class) for of_class in test_sources])
     test = generator.permutation(test)
     pairs = (np.concatenate(sources), np.stack([test, _others(test, np.concatenate(test_sources), generator)], axis=1))
-    return tuple(
+    train, tested = (
         Images(
             ImageArrays(draw(pair, glyphs, photographs, recipe, generator), digits.target[pair[:, 0]].astype(np.int32)),
             pair.astype(np.int16),
         )
         for pair in pairs
     )
+    return train, tested
 
 
 def split_sources(
@@ -170,7 +171,7 @@ def _render(
     angle = generator.uniform(-recipe.rotation, recipe.rotation, len(sources))
     turn = np.stack([np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)], axis=1).reshape(-1, 2, 2)
     inverse = turn * (_ZOOM / scale)[:, None, None]
-    pixels = np.stack(np.mgrid[:32, :32]).reshape(2, -1) - 15.5
+    pixels = np.mgrid[:32, :32].reshape(2, -1) - 15.5
     centre = (np.array(glyphs.shape[1:]) - 1) / 2
     places = inverse @ (pixels - offset[:, :, None]) + centre[:, None]
     which = np.broadcast_to(sources[:, None], places[:, 0].shape)

@@ -1,6 +1,7 @@
 """A data set by name and configuration: from this machine, from HDFS, or the embedded one."""
 
 import dataclasses
+from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
@@ -41,7 +42,7 @@ def load_dataset(
     if name not in DATASETS:
         raise InputError(f"the data set must be one of {', '.join(DATASETS)}. Received: {name!r}")
     disk = data_disk(config)
-    counts = dict(
+    counts: dict[str, Any] = dict(
         num_train=config.num_training_images,
         num_validation=config.num_validation_images,
         num_test=config.num_test_images,

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def load_own_dataset(
     choices = choose(source.labels, shares, counts, seed)
     _check_batch(len(choices["train"].indices), counts.batch_size)
     if shape is None:
-        splits = {
+        splits: dict[str, Any] = {
             name: ImageArrays(source.samples[part][indices], source.labels[part][indices])
             for name, (part, indices) in choices.items()
         }

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def read_folders(root: str, quiet: bool = False) -> OwnSource:
         },
         labels={
             part: np.repeat(
-                np.int32([names.index(name) for name in classes]), [len(paths) for paths in classes.values()]
+                np.array([names.index(name) for name in classes], np.int32), [len(paths) for paths in classes.values()]
             )
             for part, classes in by_class.items()
         },
@@ -95,7 +96,7 @@ def _parts(root: str, folders: Sequence[os.DirEntry]) -> dict[str, os.DirEntry]:
     # Without class folders in any of them, they may be classes themselves: trains beside cars.
     if len(flat) == len(named) < len(folders) or not folders:
         return {}
-    parts = {}
+    parts: dict[str, Any] = {}
     for folder in named:
         part = _PART_OF_FOLDER[folder.name.lower()]
         if part in parts:
@@ -146,7 +147,7 @@ def _pictures(directory: str, visited: set[str], aside: list[str]) -> list[str]:
         return []
     visited.add(real)
     folders, files = visible(directory)
-    paths = []
+    paths: list[str] = []
     for file in files:
         (paths if file.name.lower().endswith(PICTURE_SUFFIXES) else aside).append(file.path)
     for folder in folders:

@@ -49,7 +49,10 @@ def picture_shape(text: str, input_shape: Sequence[int | None]) -> tuple[int, in
                 "--own_image_size must be given, as the network's input has no fixed size. "
                 f"Received: input {_shape_text(input_shape)}"
             )
-        return *own_size, input_shape[2]
+        height, width = own_size
+        assert height is not None
+        assert width is not None
+        return height, width, input_shape[2]
     words = [word.strip() for word in text.split(",")]
     if len(words) != 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
         raise InputError(f"--own_image_size must be height,width in pixels, such as 96,128. Received: {text!r}")
@@ -58,7 +61,7 @@ def picture_shape(text: str, input_shape: Sequence[int | None]) -> tuple[int, in
         raise InputError(
             f"--own_image_size must fit the network's input {_shape_text(input_shape)}. Received: {text!r}"
         )
-    return *size, input_shape[2]
+    return size[0], size[1], input_shape[2]
 
 
 def normalisation(config: OwnDataConfig, channels: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -106,7 +106,7 @@ def _decode_into(images: np.ndarray, pictures: Sequence[Picture], quiet: bool) -
             images[index] = np.rint(resized.numpy())
         return bad
 
-    bad = {}
+    bad: dict[int, str] = {}
     starts = range(0, len(pictures), _CHUNK)
     pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
     # Pillow's remarks on palettes and large pictures would tear the progress bar.

@@ -5,6 +5,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,7 +28,7 @@ _OTHER_FILES = re.compile(r".*\.(csv|json|md|npy|npz|tar|txt|yaml|zip|png|jpe?g|
 
 def record_files(names: Sequence[str]) -> dict[str, list[str]]:
     """Part -> those of `names` that are its TFRecord files, in order; only the parts that have some."""
-    files = {}
+    files: dict[str, list[str]] = {}
     for name in names:
         match = _FILE_NAME.fullmatch(name)
         if match and not _OTHER_FILES.fullmatch(name):
@@ -53,7 +54,8 @@ def read_records(directory: str, files: Mapping[str, Sequence[str]], quiet: bool
     part_of = {path: part for part in paths for path in paths[part]}
     sizes = [os.path.getsize(path) for path in part_of if os.path.exists(path)]
     check_memory(sum(sizes), f"{len(part_of)} TFRecord files", "give fewer of them")
-    samples, labels = {part: [] for part in paths}, {part: [] for part in paths}
+    samples: dict[str, list[Any]] = {part: [] for part in paths}
+    labels: dict[str, list[Any]] = {part: [] for part in paths}
     with Progress("Reading records", len(part_of), "file", quiet=quiet) as progress:
         for done, (path, part) in enumerate(part_of.items(), start=1):
             for number, record in enumerate(_records(path)):

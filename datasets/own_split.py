@@ -1,7 +1,7 @@
 """Which samples of own data make up each split: seeded, stratified by class, the same on every machine."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class OwnSource(NamedTuple):
         class_names: by index; empty for a regression.
     """
 
-    samples: Mapping[str, Sequence]
+    samples: Mapping[str, Any]
     labels: Mapping[str, np.ndarray]
     class_names: tuple[str, ...]
 

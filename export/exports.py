@@ -7,7 +7,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ def _prove(files: Iterable[_File], data: EvaluationSet, most_images: int, quiet:
     opened = [file for file in files if not file.refused]
     if not opened:
         return 0
-    runners = {file.name: file.runner for file in opened}
+    runners = {file.name: file.runner for file in opened if file.runner is not None}
     proofs, count = prove(KerasRunner(opened[0].source.model), runners, data, most_images, quiet)
     for file in opened:
         file.proof = proof = proofs[file.name]
@@ -208,6 +208,7 @@ def _latencies(files: Sequence[_File], example: np.ndarray, quiet: bool) -> dict
     calls = {}
     for file in (file for file in files if not file.form.is_compact):
         example = example.astype(file.source.model.inputs[0].dtype, copy=False)
+        assert file.runner is not None, "it was opened"
         calls[file.name, num_threads()] = _call(file.runner, example)
         if file.form.has_threads:
             calls[file.name, 1] = _call(file.form.load(file.path, 1, file.source), example)
@@ -215,7 +216,7 @@ def _latencies(files: Sequence[_File], example: np.ndarray, quiet: bool) -> dict
     return {key: milliseconds(seconds) for key, seconds in measured.items()}
 
 
-def _call(runner: Runner, example: np.ndarray):
+def _call(runner: Runner, example: np.ndarray) -> Callable[[], object]:
     return lambda: runner(example)
 
 
@@ -223,16 +224,17 @@ def _row(file: _File, run_dir: Path, latencies: dict[tuple[str, int], dict[str, 
     row: dict[str, Any] = {"format": file.name, "title": file.title}
     if file.refused:
         return row | {"refused": file.refused}
-    source = file.source
+    source, proof = file.source, file.proof
+    assert proof is not None, "what is not refused was proved"
     return row | {
         "file": file.path.relative_to(run_dir).as_posix(),
         "bytes": file_bytes(file.path),
         "gzip_bytes": gzip_bytes(file.path),
         "nonzero_weights": network_nonzero(source.model, file.form.values),
         "ideal_bytes": network_ideal_bytes(source.model, file.form.values),
-        "accuracy": file.proof.accuracy,
-        "agreement": file.proof.agreement,
-        "largest_difference": file.proof.largest_difference,
+        "accuracy": proof.accuracy,
+        "agreement": proof.agreement,
+        "largest_difference": proof.largest_difference,
         "one_thread": latencies.get((file.name, 1)) if file.form.has_threads else None,
         "all_threads": latencies.get((file.name, num_threads())),
         "peak_memory_bytes": peak_memory(file.path, source.example_shape, source.model.inputs[0].dtype),

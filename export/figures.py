@@ -8,7 +8,7 @@ with another shade on a dark background.
 import io
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def say_no_data(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=14, color=MUTED)
 
 
-def style_axes(axes: Axes, lines: str = "y") -> None:
+def style_axes(axes: Axes, lines: Literal["both", "x", "y"] = "y") -> None:
     """Light lines across from the axis `lines`, no frame above and at the right."""
     axes.grid(axis=lines, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -5,14 +5,14 @@ As a program, in a process of its own: python -m export.peak_memory FILE DTYPE S
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from export.runtimes import LitertRunner, OnnxRunner
 
-RUNNERS = {".tflite": LitertRunner, ".onnx": OnnxRunner}
+RUNNERS: dict[str, Callable[..., Callable[[np.ndarray], object]]] = {".tflite": LitertRunner, ".onnx": OnnxRunner}
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 120
 

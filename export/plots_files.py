@@ -45,7 +45,12 @@ def draw_sizes(exports: Mapping[str, Any], data_title: str) -> Figure:
     ideals = [rows[i]["ideal_bytes"] / KILO for i in with_ideal]
     if with_ideal:
         axes.barh(np.array(with_ideal) + 0.24, ideals, 0.2, color=ORANGE, label="ideal, the weights alone")
-    style = {"xytext": (3, 0), "textcoords": "offset points", "verticalalignment": "center", "fontsize": 8}
+    style: dict[str, Any] = {
+        "xytext": (3, 0),
+        "textcoords": "offset points",
+        "verticalalignment": "center",
+        "fontsize": 8,
+    }
     for place, size in zip(places, sizes, strict=True):
         axes.annotate(f"{size:,.0f} kB" if size >= 10 else f"{size:,.2g} kB", (size, place - 0.12), **style)
     axes.set_xlim(0, 1.14 * max([*sizes, *ideals]))
@@ -76,11 +81,11 @@ def draw_latency(exports: Mapping[str, Any], data_title: str) -> Figure:
         places = np.array([place for place, _ in timed]) + offset
         median, low, high = (np.array([time[part] for _, time in timed]) for part in ("median", "low", "high"))
         spread = np.maximum([median - low, high - median], 0)
-        style = {"fmt": marker, "color": color, "markersize": 5.5, "elinewidth": 1.4, "capsize": 2.5}
+        style: dict[str, Any] = {"fmt": marker, "color": color, "markersize": 5.5, "elinewidth": 1.4, "capsize": 2.5}
         axes.errorbar(median, places, xerr=spread, label=name.format(exports["threads"]), **style)
     dense = exports["dense"].get("one_thread")
     if dense:
-        line = {"color": VERMILION, "linestyle": (0, (4, 3)), "linewidth": 1}
+        line: dict[str, Any] = {"color": VERMILION, "linestyle": (0, (4, 3)), "linewidth": 1}
         axes.axvline(dense["median"], label="dense, one thread", zorder=1, **line)
     axes.set_xlim(left=0)
     axes.set_xlabel("milliseconds")

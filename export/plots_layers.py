@@ -39,11 +39,11 @@ def draw_layers(layers: Sequence[Mapping[str, Any]], data_title: str) -> Figure:
     widths = np.array([layer["parameters"] for layer in layers], float)
     sparsity = np.array([layer["sparsity"] for layer in layers])
     left = np.concatenate([[0], np.cumsum(widths)[:-1]])
-    style = {"align": "edge", "linewidth": 0.6}
+    style: dict[str, Any] = {"align": "edge", "linewidth": 0.6}
     axes.bar(left, 1 - sparsity, widths, bottom=sparsity, color=LIGHT_GREY, label="kept", **style, edgecolor=GREY)
     axes.bar(left, sparsity, widths, color=BLUE, label="removed", **style, edgecolor="white")
     overall = float(sparsity @ widths / widths.sum())
-    line = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.2}
+    line: dict[str, Any] = {"color": INK, "linestyle": (0, (4, 3)), "linewidth": 1.2}
     axes.axhline(overall, label=f"all layers together ({overall:.1%})", **line)
     axes.set_xlim(0, widths.sum())
     axes.set_ylim(0, 1)

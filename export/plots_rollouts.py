@@ -109,7 +109,7 @@ def _draw_panel(
         axes.scatter(values[is_low], edge, s=16, marker="v", color=GREY, label=label, zorder=3)
     if not is_agent.all():
         given = [i for i, agent in enumerate(is_agent) if not agent]
-        style = {"color": ORANGE, "edgecolor": "black", "linewidth": 0.8, "zorder": 4}
+        style: dict[str, Any] = {"color": ORANGE, "edgecolor": "black", "linewidth": 0.8, "zorder": 4}
         for i, marker in zip(given, itertools.cycle(MARKERS)):
             label = f"{records[i]['source']} {accuracy[i]:.3f}"
             axes.scatter([values[i]], [accuracy[i]], s=40, marker=marker, label=label, **style)
@@ -117,6 +117,6 @@ def _draw_panel(
     if place is not None:
         label = f"chosen ({records[place]['source']})"
         height = max(accuracy[place], low)
-        style = {"marker": "*", "edgecolor": "white", "label": label, "zorder": 5}
-        axes.scatter([values[place]], [height], s=200, color=VERMILION, **style)
+        star: dict[str, Any] = {"marker": "*", "edgecolor": "white", "label": label, "zorder": 5}
+        axes.scatter([values[place]], [height], s=200, color=VERMILION, **star)
     style_axes(axes)

@@ -36,7 +36,7 @@ def write_report(run_dir: str | Path, report: Mapping[str, Any]) -> Path:
     return path
 
 
-def read_report(run_dir: str | Path) -> dict[str, Any]:
+def read_report(run_dir: str | Path) -> Report:
     """The report of the run in `run_dir`.
 
     Raises:
@@ -80,10 +80,10 @@ def _files_sentence(report: Mapping[str, Any]) -> list[str]:
     return [summary(complete_report(report)).replace(ARROW, "->").replace(TIMES, "x") + "."]
 
 
-def _saved_flops(report: Report) -> str:
+def _saved_flops(report: Mapping[str, Any]) -> str:
     """What a network that was really made smaller saves wherever it runs; zeros alone save nothing there."""
-    before, after = (report[part].get("flops") for part in ("dense", "compressed"))
-    return "" if not before or after >= before else f", {percent(1 - after / before)} fewer FLOPs"
+    before, after = ((report[part] or {}).get("flops") for part in ("dense", "compressed"))
+    return "" if not before or not after or after >= before else f", {percent(1 - after / before)} fewer FLOPs"
 
 
 def format_table(report: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The keys of `report.json`, which other programs read."""
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 
 class DenseResult(TypedDict):
@@ -183,10 +183,10 @@ PARTS = {
     "exports": Exports,
 }
 LIST_PARTS = {"layers": LayerRow, "stages": Stage, "rounds": RoundRow}
-ABSENT_PARTS = {"compressed": None, "search": None, "training": None, "layers": []}
+ABSENT_PARTS: dict[str, Any] = {"compressed": None, "search": None, "training": None, "layers": []}
 
 
-def complete_report(report: Mapping[str, Any]) -> dict[str, Any]:
+def complete_report(report: Mapping[str, Any]) -> Report:
     """`report` with null (an empty list for `layers`) for what the run did not do.
 
     Raises:
@@ -202,7 +202,7 @@ def complete_report(report: Mapping[str, Any]) -> dict[str, Any]:
             missing += _missing(row, row_type, f"{part}[{i}].")
     if missing:
         raise ValueError(f"A report must have the keys {', '.join(missing)}")
-    return complete
+    return cast(Report, complete)
 
 
 def _missing(value: Mapping[str, Any], part_type: Any, prefix: str) -> list[str]:

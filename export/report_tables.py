@@ -1,13 +1,13 @@
 """The tables of a report, as people read them on the screen."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from export.file_sizes import BYTES_PER_WEIGHT
-from export.report_schema import LayerRow, Report, complete_report
+from export.report_schema import LayerRow, Milliseconds, Report, complete_report
 from utils.tables import titled_table
 
 FILE_NAME = "report.json"
@@ -87,17 +87,19 @@ def _total(layers: Sequence[LayerRow]) -> LayerRow:
     """One row for all layers: ratios are means weighted by parameters; no target where a layer has none."""
     parameters = sum(layer["parameters"] for layer in layers)
 
-    def mean(key: str) -> float | None:
-        if any(layer[key] is None for layer in layers):
-            return None
-        return sum(layer[key] * layer["parameters"] for layer in layers) / max(parameters, 1)
+    def mean(ratios: Iterable[float]) -> float:
+        return sum(ratio * layer["parameters"] for ratio, layer in zip(ratios, layers, strict=True)) / max(
+            parameters, 1
+        )
+
+    targets = [target for layer in layers if (target := layer["target_ratio"]) is not None]
 
     return LayerRow(
         path="Total",
         shape=[],
         parameters=parameters,
-        target_ratio=mean("target_ratio"),
-        sparsity=mean("sparsity"),
+        target_ratio=mean(targets) if len(targets) == len(layers) else None,
+        sparsity=mean(layer["sparsity"] for layer in layers),
         flops_dense=sum(layer["flops_dense"] for layer in layers),
         flops_sparse=sum(layer["flops_sparse"] for layer in layers),
     )
@@ -115,7 +117,9 @@ def _round_table(report: Report) -> Table:
 
 
 def _result_table(report: Report) -> Table:
-    dense, compressed, quality = report["dense"], report["compressed"], Quality.of(report)
+    dense: Mapping[str, Any] = report["dense"]
+    compressed: Mapping[str, Any] | None = report["compressed"]
+    quality = Quality.of(report)
     names = {"accuracy": quality.name} | ({TOP_5: TOP_5} if TOP_5 in dense else {})
     if compressed is None:
         table = _table("Result", ["", "Dense"])
@@ -131,7 +135,7 @@ def _result_table(report: Report) -> Table:
 
 
 def _size_table(report: Report) -> Table:
-    sizes = report["sizes"]
+    sizes: Mapping[str, Any] = report["sizes"]
     table = _table("Size of the weights", ["Stored as", "Bytes", "Of dense"])
     forms = {"dense_bytes": "dense float32", "sparse_bytes": "bitmap and non-zero values", "gzip_bytes": "dense, gzip"}
     rows = {name: sizes[key] for key, name in forms.items()}
@@ -164,7 +168,7 @@ def print_exports_table(console: Console, report: Report) -> None:
         console.print(f"No {row['format']}: {row['refused']}")
 
 
-def _latency(measured: Mapping[str, float] | None) -> str:
+def _latency(measured: Milliseconds | None) -> str:
     return "-" if measured is None else f"{measured['median']:.3g} ms"
 
 

@@ -44,7 +44,7 @@ class LitertRunner:
                     self._interpreter.allocate_tensors()
                     outputs = self._run(np.zeros(wanted, self._interpreter.get_input_details()[0]["dtype"]))
             except (RuntimeError, ValueError):
-                outputs = ()
+                outputs = np.empty(0)
             self._batch = wanted[0]
             if len(outputs) == self._batch:
                 break

@@ -65,6 +65,7 @@ class ScalarLog:
         self._write(tf.compat.v1.Event(wall_time=time.time(), step=first_step, session_log=restart))
 
     def _write(self, event: tf.compat.v1.Event) -> None:
+        assert self._writer is not None, "it is open"
         self._writer.write(event.SerializeToString())
 
 

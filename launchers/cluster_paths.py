@@ -45,7 +45,7 @@ def make_command(script: str, flags: Sequence[str], settings: Mapping[str, str])
             raise InputError(f"the flags themselves must be given, pods do not have that file. Received: {word}")
     command_line.check_command_line([net_script, *flags], paths_are_here=False)
     values = command_line.parse_flags([net_script, *flags])
-    given = {name: values[name].value for name in (*READ_PATHS, *WRITTEN_PATHS) if values[name].value}
+    given = {name: str(values[name].value) for name in (*READ_PATHS, *WRITTEN_PATHS) if values[name].value}
     for name, path in given.items():
         is_no_path = (name == "own_model" and ":" in path) or (name == "keras_weights" and path == "imagenet")
         if not is_no_path:  # module:function, or what keras.applications fetches
@@ -56,7 +56,7 @@ def make_command(script: str, flags: Sequence[str], settings: Mapping[str, str])
         # Those of path.conf first: of a flag given twice the last one counts.
         (net_script, *(f"--{name}={value}" for name, value in added.items()), *flags),
         dataset,
-        values["learner"].value,
+        str(values["learner"].value),
         any(_is_below(_in_pod(path), DATA) for path in (given | added).values()),
     )
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from launchers.output import Narrator, Splitter
 from launchers.processes import adopt_orphans, descendants, die_with_parent, kill
@@ -73,7 +73,13 @@ class Job:
             reader.join(timeout=5)
         return self._conclude(status)
 
+    @property
+    def _started(self) -> subprocess.Popen:
+        assert self._process is not None, "run starts it"
+        return self._process
+
     def _conclude(self, status: int) -> int:
+        line: str | None
         if self._interrupt is not None:
             code, line = 128 + self._interrupt, f"interrupted: {GOES_ON}"
         else:
@@ -87,24 +93,24 @@ class Job:
     def _wait(self) -> int:
         while True:
             with suppress(subprocess.TimeoutExpired):
-                return self._process.wait(timeout=0.5)
+                return self._started.wait(timeout=0.5)
             if self._narrator.exits and self._ends_at is None:
                 self._ends_at = time.monotonic() + SECONDS_TO_END
             if self._ends_at is not None and time.monotonic() > self._ends_at:
                 self._kill_all()
 
-    def _on_signal(self, number: int, _) -> None:
+    def _on_signal(self, number: int, _: object) -> None:
         if self._interrupt is not None:  # asked again
             self._kill_all()
             return
         self._interrupt = number
         self._ends_at = time.monotonic() + SECONDS_TO_END
         with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
+            self._started.send_signal(signal.SIGTERM)
 
     def _kill_all(self) -> None:
         """Ends horovodrun and all below it at once, and once more what these began meanwhile."""
-        self._process.kill()
+        self._started.kill()
         for _ in range(3):
             for process in descendants(os.getpid()):
                 kill(process)
@@ -124,7 +130,7 @@ class Job:
                     kill(process)
             time.sleep(0.05)
 
-    def _show(self, source: BinaryIO, target) -> None:
+    def _show(self, source: BinaryIO, target: TextIO) -> None:
         """Hands on one stream until its end, each piece as soon as it is complete."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         splitter, is_broken = Splitter(), False

@@ -97,6 +97,8 @@ class Kubectl:
             [self._program, *self._options, *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
         ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stderr is not None
             try:
                 for line in process.stdout:
                     time, _, text = line.partition(" ")

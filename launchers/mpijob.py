@@ -208,7 +208,7 @@ def _shared_memory() -> dict[str, Any]:
 def _template(job: Job, container: dict[str, Any], volumes: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """A pod of our image with the volumes of the job, which nobody may use as root."""
     folder = "/volume" if not job.runs.claim else posixpath.normpath(f"/volume/{job.runs.path}")
-    mounts = [
+    mounts: list[dict[str, Any]] = [
         {"name": "runs", "mountPath": f"{ROOT}/{name}", "subPath": _below(job.runs, name)} for name in KEPT_FOLDERS
     ]
     volumes = [_source("runs", job.runs), *volumes]

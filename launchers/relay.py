@@ -53,6 +53,7 @@ def main(words: list[str]) -> int:
         # The signals are for this process; it tells the other end, and ssh must stay to hear the answer.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     # Not before a signal can be handled, not after one: it waits until the child is there.
     signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -60,10 +61,11 @@ def main(words: list[str]) -> int:
     child = subprocess.Popen(
         [*ssh_command(os.environ), *words],
         stdin=subprocess.PIPE,
-        preexec_fn=lambda: (prepare(), signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)),
+        preexec_fn=prepare,
     )
 
-    def stop(*_) -> None:
+    def stop(*_: object) -> None:
+        assert child.stdin is not None
         if not child.stdin.closed:
             child.stdin.close()
 

@@ -227,7 +227,7 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM, handled like Ctrl-C but for the exit code."""
 
 
-def _stop(*_) -> NoReturn:
+def _stop(*_: object) -> NoReturn:
     raise _Terminated
 
 

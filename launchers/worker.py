@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from launchers.processes import Process, ancestors, die_with_parent, is_alive
 
@@ -44,7 +44,7 @@ class Supervisor:
             command, env=environment, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent(signal.SIGKILL)
         )
 
-    def stop(self, *_) -> None:
+    def stop(self, *_: object) -> None:
         """Asks the child to save and end; only the first call counts, for it must not be disturbed at saving."""
         with self._lock:
             if self.is_stopping:
@@ -140,7 +140,7 @@ def _is_remote(environment: Mapping[str, str]) -> bool:
     return "SSH_CONNECTION" in environment  # set by sshd; the launcher does not hand on its own
 
 
-def _in_background(function, *arguments) -> None:
+def _in_background(function: Callable[..., object], *arguments: object) -> None:
     threading.Thread(target=function, args=arguments, daemon=True).start()
 
 

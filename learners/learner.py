@@ -131,7 +131,7 @@ class Learner(abc.ABC):
     def test(self, model: keras.Model) -> dict[str, float]:
         """Accuracy, loss and the network's other metrics on the whole test set."""
         helper = self.helper
-        measured = {"quality": helper.quality, "metrics": helper.metrics}
+        measured: dict[str, Any] = {"quality": helper.quality, "metrics": helper.metrics}
         return Evaluation(model, self._test_batches, helper.loss, workers=self.workers, **measured)()
 
     def figures(self, tested: Mapping[str, Any]) -> dict[str, float]:

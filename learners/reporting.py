@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def finish_run(
 
 
 def export_networks(
-    networks: Networks, helper: ModelHelper, run_dir: Path, formats: list[Format], check_images: int, quiet: bool
+    networks: Networks, helper: ModelHelper, run_dir: Path, formats: Sequence[Format], check_images: int, quiet: bool
 ) -> dict[str, Any]:
     """Makes exports of a run in these formats; see `export.exports.make_exports`."""
     data = evaluation_set(helper, networks.compressed)

@@ -111,7 +111,9 @@ class TeacherSource:
     def _network(self) -> tuple[keras.Model, bool]:
         """The network, and whether it has the teacher's weights: not where they must be fetched."""
         if not self._options.resnet_size:
-            return read_model(self._file()), True
+            file = self._file()
+            assert file is not None, "without a size it is the file of --save_path_dst"
+            return read_model(file), True
         keras.backend.clear_session(free_memory=False)  # layers without names of their own are named as in its file
         model = self._sized_helper.build_model()  # a size that does not exist is the first thing to be said
         file = self._file()

@@ -1,8 +1,9 @@
 """What every network at CIFAR-10 shares: the data, and how long and at which rate to train on it."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
+import tensorflow as tf
 
 from datasets.dataset import Dataset
 from datasets.loading import data_disk, load_dataset
@@ -32,7 +33,7 @@ class Cifar10ModelHelper(ModelHelper):
                 raise InputError(f"--{name} needs a net script at ILSVRC-12. Received: one at CIFAR-10")
 
     @property
-    def metrics(self):
+    def metrics(self) -> Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
         return top_metrics(self.num_classes)
 
     def load_data(self) -> Dataset:

@@ -3,14 +3,16 @@
 import abc
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from datasets.dataset import Dataset
+from datasets.images import ImageDataset
 from datasets.loading import data_disk, load_dataset
 from nets.config import NetConfig
 from nets.keras_applications import Application
@@ -115,7 +117,7 @@ class Ilsvrc12ModelHelper(ModelHelper):
                 raise InputError(f"--{name} must be left out: it means nothing to this net script")
 
     @property
-    def metrics(self):
+    def metrics(self) -> Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
         return top_metrics(self.num_classes)
 
     @property
@@ -139,13 +141,16 @@ class Ilsvrc12ModelHelper(ModelHelper):
             self.config.data,
             image_size=self.image_size,
             num_classes=self.num_classes,
-            mean=np.float32(self.mean),
-            std=np.float32(self.std),
+            mean=np.array(self.mean, np.float32),
+            std=np.array(self.std, np.float32),
             quiet=self.config.quiet,
         )
         if self._weights_source and self.dataset_name == "digits32":
             # The embedded set has a mean and deviation of its own; given weights were trained with these.
-            return dataclasses.replace(dataset, mean=np.float32(self.mean), std=np.float32(self.std))
+            assert isinstance(dataset, ImageDataset)
+            return dataclasses.replace(
+                dataset, mean=np.array(self.mean, np.float32), std=np.array(self.std, np.float32)
+            )
         return dataset
 
     def build_model(self) -> keras.Model:
@@ -171,7 +176,9 @@ class Ilsvrc12ModelHelper(ModelHelper):
     @property
     def weights_source(self) -> str:
         is_fetched = self._weights_source == IMAGENET
-        return f"keras.applications' {self.application.title}" if is_fetched else self._weights_source
+        return (
+            f"keras.applications' {self.application.title}" if is_fetched and self.application else self._weights_source
+        )
 
     def identity(self) -> Mapping[str, Any]:
         """The content of the weights in place of their path."""

@@ -57,6 +57,7 @@ def build_imagenet_resnet(
     for stage, (channels, blocks) in enumerate(zip(_CHANNELS, _BLOCKS[size], strict=True), start=1):
         for index in range(blocks):
             strides = 2 if index == 0 and stage > 1 else 1
+            convolutions: tuple[tuple[int, int, int], ...]
             if size >= 50:
                 first, second = (strides, 1) if is_keras_variant else (1, strides)
                 convolutions = ((channels, 1, first), (channels, 3, second), (4 * channels, 1, 1))

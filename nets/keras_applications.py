@@ -124,7 +124,7 @@ def converted(theirs: keras.Model, application: Application, std: Sequence[float
     `bgr - mean`, the first kernel is turned round and multiplied by `std`.
     """
     layers = {layer.name: layer for layer in theirs.layers}
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for conv, norm, their_conv, their_norm in application.layers:
         kernel, *bias = layers[their_conv].get_weights()
         if not arrays and application.is_bgr:

@@ -48,7 +48,7 @@ class GivenWeights(NamedTuple):
         digest = hashlib.sha256(repr(sorted(self.variant.items())).encode())
         for path, array in sorted(self.arrays.items()):
             digest.update(f"{path} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array, np.float32))
+            digest.update(np.ascontiguousarray(array, np.float32).data)
         return digest.hexdigest()[:12]
 
 
@@ -67,6 +67,12 @@ class Target(NamedTuple):
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]
+
+    @property
+    def counterpart(self) -> Application:
+        """The application, where `check_source` has seen that there is one."""
+        assert self.application is not None, self.name
+        return self.application
 
 
 def check_source(source: str, target: Target) -> None:
@@ -142,7 +148,7 @@ def _taken(theirs: keras.Model, target: Target, source: str) -> GivenWeights:
 
 
 def _converted(theirs: keras.Model, target: Target, source: str) -> GivenWeights:
-    application = target.application
+    application = target.counterpart
     arrays = converted(theirs, application, target.std)
     bias = arrays.get(f"{application.classifier[0]}/bias")
     num_classes = None if bias is None else len(bias)
@@ -205,7 +211,7 @@ def _features_and_probabilities(model: keras.Model, classifier: str) -> keras.Mo
 
 
 def _fetched(target: Target, needs_classifier: bool) -> keras.Model:
-    application = target.application
+    application = target.counterpart
     size = target.image_size if target.image_size in application.sizes else max(application.sizes)
     try:
         with _locked():  # Keras writes what it fetches to where another worker looks for it
@@ -221,7 +227,7 @@ def _fetched(target: Target, needs_classifier: bool) -> keras.Model:
 
 def _filled(path: Path, target: Target) -> keras.Model:
     """The network of keras.applications with the weights of an HDF5 file."""
-    application = target.application
+    application = target.counterpart
     try:
         classes = _classes_in(path, application.features)
         size = max(_SMALLEST, target.image_size)

@@ -21,7 +21,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     than `[B, H, W, C]` with `axis=-1` take the parent's way, and so does what `synchronise_batch_norm` was told of.
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
         if training and "_moments" in vars(self):
             return super().call(inputs, training=training, mask=mask)
         if len(inputs.shape) != 4 or self.axis not in (-1, 3) or mask is not None or not (self.scale and self.center):

@@ -1,5 +1,6 @@
 """MobileNet (Howard et al. 2017), with the layer names and paddings of the published weights."""
 
+from collections.abc import Callable
 from functools import partial
 
 import keras
@@ -16,7 +17,7 @@ _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)
 def build_mobilenet(
     num_classes: int,
     input_shape: tuple[int, int, int] = (224, 224, 3),
-    batch_norm: type[keras.layers.BatchNormalization] = FusedBatchNormalization,
+    batch_norm: Callable[..., keras.layers.BatchNormalization] = FusedBatchNormalization,
     width: float = 1.0,
 ) -> keras.Model:
     """A convolution and 13 depthwise separable ones, `model.N.M`; outputs logits `[B, num_classes]`.

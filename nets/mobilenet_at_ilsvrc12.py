@@ -27,7 +27,7 @@ class ModelHelper(Ilsvrc12ModelHelper):
 
     @classmethod
     def recipe(cls, config: NetConfig) -> Recipe:
-        common = {"learning_rate": 0.045, "batch_size": 96, "weight_decay": 4e-5}
+        common: dict[str, Any] = {"learning_rate": 0.045, "batch_size": 96, "weight_decay": 4e-5}
         if config.network.mobilenet_version == 1:
             return Recipe(epochs=_V1_EPOCHS, decay_epochs=_V1_DECAY_EPOCHS, **common)
         every_epoch = tuple(range(1, _V2_EPOCHS))

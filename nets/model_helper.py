@@ -25,11 +25,6 @@ class ModelHelper(abc.ABC):
     another task it has its own `loss`, `quality` and `metric_name`.
     """
 
-    metric_name = ACCURACY  # what the mean of `quality` is called; only an accuracy is shown in percent
-    gives_logits = True  # of classes, from which a student network can learn
-    has_trained_weights = False  # whether `build_model` gives a trained network: that is the dense one then
-    weights_source = ""  # where trained weights come from
-
     def __init__(self, config: NetConfig, rank: int = 0, size: int = 1):
         self.config = config
         self.rank, self.size = rank, size
@@ -52,6 +47,26 @@ class ModelHelper(abc.ABC):
                 "--label_smoothing must be left out where the network has a loss of its own but no training_loss. "
                 f"Received: {config.training.label_smoothing}"
             )
+
+    @property
+    def metric_name(self) -> str:
+        """What the mean of `quality` is called; only an accuracy is shown in percent."""
+        return ACCURACY
+
+    @property
+    def gives_logits(self) -> bool:
+        """Whether outputs are logits of classes, from which a student network can learn."""
+        return True
+
+    @property
+    def has_trained_weights(self) -> bool:
+        """Whether `build_model` gives a trained network: that is the dense one then."""
+        return False
+
+    @property
+    def weights_source(self) -> str:
+        """Where trained weights come from."""
+        return ""
 
     @property
     @abc.abstractmethod

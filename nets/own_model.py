@@ -3,9 +3,9 @@
 import functools
 import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import keras
 import numpy as np
@@ -130,11 +130,12 @@ class OwnModelHelper(ModelHelper):
     @functools.cached_property
     def _shape(self) -> tuple[int, ...]:
         """The shape of an example: the network's own, or that of the data where the network leaves sizes open."""
-        if None not in self._facts.input_shape:
-            return self._facts.input_shape
+        given = tuple(size for size in self._facts.input_shape if size is not None)
+        if len(given) == len(self._facts.input_shape):
+            return given
         if self.config.own_data.image_size:
             return picture_shape(self.config.own_data.image_size, self._facts.input_shape)
-        return self.dataset.train.images.shape[1:]
+        return self._own_dataset.train.images.shape[1:]
 
     def _given_network(self) -> keras.Model:
         source = self._own.source
@@ -161,6 +162,10 @@ class OwnModelHelper(ModelHelper):
         )
         self._check_fit(dataset)
         return dataset
+
+    @property
+    def _own_dataset(self) -> OwnDataset:
+        return cast(OwnDataset, self.dataset)  # what `load_data` gave
 
     def _check_fit(self, dataset: OwnDataset) -> None:
         """Raises InputError unless the network's inputs and outputs are those of the data."""
@@ -195,7 +200,7 @@ class OwnModelHelper(ModelHelper):
 
     @functools.cached_property
     def _variances(self) -> np.ndarray:
-        return label_variances(self.dataset.train.labels)
+        return label_variances(self._own_dataset.train.labels)
 
     def loss(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         if self._own.task == "regression":
@@ -214,7 +219,7 @@ class OwnModelHelper(ModelHelper):
         return is_right(self._facts.outputs, labels, outputs)
 
     @property
-    def metrics(self):
+    def metrics(self) -> Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
         return top_metrics(self.num_classes) if self._own.task == "classification" else {}
 
     def advice(self, tested: Mapping[str, float]) -> str:
@@ -244,15 +249,16 @@ class OwnModelHelper(ModelHelper):
         digest = hashlib.sha256(repr([(w.path, tuple(w.shape)) for w in model.weights]).encode())
         if self.has_trained_weights:  # new ones may be drawn anew each time
             for values in model.get_weights():
-                digest.update(np.ascontiguousarray(values))
+                digest.update(np.ascontiguousarray(values).data)
         return digest.hexdigest()[:12]
 
     def _data_digest(self) -> str:
-        digest = hashlib.sha256(repr(self.dataset.class_names).encode())
-        for split in (self.dataset.train, self.dataset.validation, self.dataset.test):
+        dataset = self._own_dataset
+        digest = hashlib.sha256(repr(dataset.class_names).encode())
+        for split in (dataset.train, dataset.validation, dataset.test):
             for array in split:
                 digest.update(repr((array.shape, array.dtype)).encode())
-                digest.update(np.ascontiguousarray(array))
+                digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:12]
 
 

@@ -1,5 +1,6 @@
 """VGG (Simonyan & Zisserman 2015) for 32x32 and for 224x224 images, under the published schedules' layer names."""
 
+from collections.abc import Callable
 from functools import partial
 
 import keras
@@ -21,7 +22,7 @@ def build_vgg(
     size: int,
     num_classes: int,
     input_shape: tuple[int, int, int] = (32, 32, 3),
-    batch_norm: type[keras.layers.BatchNormalization] | None = None,
+    batch_norm: Callable[..., keras.layers.BatchNormalization] | None = None,
 ) -> keras.Model:
     """VGG of `size` layers by the original count: five stages of 3x3 convolutions, each with a 2x2 max pooling.
 
@@ -41,7 +42,7 @@ def build_imagenet_vgg(
     size: int,
     num_classes: int,
     input_shape: tuple[int, int, int] = (224, 224, 3),
-    batch_norm: type[keras.layers.BatchNormalization] | None = None,
+    batch_norm: Callable[..., keras.layers.BatchNormalization] | None = None,
 ) -> keras.Model:
     """The same with the paper's classifier of 4,096, 4,096 and `num_classes` outputs, `classifier.{0,3,6}`.
 
@@ -65,7 +66,7 @@ def build_imagenet_vgg(
 
 
 def _features(
-    images: keras.KerasTensor, size: int, batch_norm: type[keras.layers.BatchNormalization] | None
+    images: keras.KerasTensor, size: int, batch_norm: Callable[..., keras.layers.BatchNormalization] | None
 ) -> keras.KerasTensor:
     if size not in VGG_SIZES:
         raise InputError(f"the size of VGG must be one of {', '.join(map(str, VGG_SIZES))}. Received: {size}")

@@ -1,7 +1,7 @@
 """Experience replay (Lin, 1992)."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,8 @@ class Transition(NamedTuple):
 
     state: np.ndarray
     action: np.ndarray
-    reward: np.ndarray | float
-    done: np.ndarray | float
+    reward: Any  # a number, or of a batch an array
+    done: Any
     next_state: np.ndarray
 
 
@@ -29,7 +29,7 @@ class ReplayBuffer:
 
     def __init__(self, capacity: int, state_size: int, action_size: int):
         assert capacity > 0, capacity
-        widths = Transition(state_size, action_size, 1, 1, state_size)
+        widths = (state_size, action_size, 1, 1, state_size)
         self._data = Transition(*(np.zeros((capacity, width), np.float32) for width in widths))
         self._num_added = 0
 

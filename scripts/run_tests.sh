@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the style and runs all tests in two processes; makes .venv and builds Horovod on first use (without Horovod,
+# Checks style and types and runs all tests in two processes; makes .venv and builds Horovod on first use (without Horovod,
 # tests of several processes are skipped, but in a continuous integration it must be there). Arguments, where given, go
-# to pytest and the style is not checked:
+# to pytest and neither is checked:
 #
 #   scripts/run_tests.sh
 #   scripts/run_tests.sh tests/compressors -k mask
@@ -18,6 +18,7 @@ fi
 if (($# == 0)); then
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
+    .venv/bin/mypy
 fi
 # worksteal keeps a file's tests together until a process runs out of work; no test may take over five minutes.
 exec "$venv_python" -m pytest -n 2 --dist worksteal --timeout 300 "$@"

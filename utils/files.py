@@ -11,7 +11,7 @@ from typing import Any
 from utils.errors import RunError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path beside `path`, then renames it: a reader sees the old file or the new.
 
     Raises:

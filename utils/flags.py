@@ -12,7 +12,7 @@ A field made by `flag(...)` carries its flag's historic name, help text and allo
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from absl import flags as absl_flags
@@ -84,7 +84,11 @@ def _problem(value: Any, rule: Any) -> str | None:
 
 def define_flags(config_classes: Sequence[type], values: absl_flags.FlagValues) -> None:
     """Adds one flag for each field of each class to `values`."""
-    define = {bool: absl_flags.DEFINE_bool, int: absl_flags.DEFINE_integer, float: absl_flags.DEFINE_float}
+    define: dict[type, Callable[..., Any]] = {
+        bool: absl_flags.DEFINE_bool,
+        int: absl_flags.DEFINE_integer,
+        float: absl_flags.DEFINE_float,
+    }
     for config_class in config_classes:
         for name, field in flag_fields(config_class).items():
             make = define.get(type(field.default), absl_flags.DEFINE_string)

@@ -27,9 +27,9 @@ def is_ours(part: type | Callable[..., Any]) -> bool:
 
 def code_of(model: keras.Model) -> Mapping[str, type | Callable[..., Any]]:
     """Name -> class or function in the model's layers that is neither Keras' nor ours, but the user's."""
-    found = {}
+    found: dict[str, Any] = {}
     for layer in all_layers(model):
-        parts = [type(layer)]
+        parts: list[Any] = [type(layer)]
         if not isinstance(layer, keras.layers.Lambda):  # its function is in the file
             values = vars(layer).values()
             parts += [value for value in values if isinstance(value, types.FunctionType)]

@@ -33,7 +33,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
-            np.savez(file, **{_META: meta}, **checkpoint.arrays)
+            np.savez(file, allow_pickle=False, **{_META: meta}, **checkpoint.arrays)
         if path.exists():
             # A hard link, so that `path` itself is never missing.
             previous = _previous(path)

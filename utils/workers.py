@@ -209,15 +209,16 @@ def from_all(workers: Workers, function: Callable[[], Result]) -> Result:
     """
     if workers.size == 1:
         return function()
-    result, problem = None, None
+    results: list[Result] = []
+    problem = None
     try:
-        result = function()
+        results.append(function())
     except InputError as error:
         problem = str(error)
     found = workers.all_gather((socket.gethostname(), problem))
     texts = [text for _, text in found if text is not None]
     if not texts:
-        return result
+        return results[0]
     if len(texts) == workers.size and len(set(texts)) == 1:
         raise InputError(texts[0])
     rank, host, text = next((rank, host, text) for rank, (host, text) in enumerate(found) if text is not None)

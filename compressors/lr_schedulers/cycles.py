@@ -98,7 +98,7 @@ class OneCycleLR(_RateCycle):
         return self
 
     def rate_at(self, base: float, epoch: int, steps_per_epoch: int = 1) -> float:
-        total = self.total_steps or self.epochs * self.steps_per_epoch
+        total = self.total_steps or (self.epochs or 1) * (self.steps_per_epoch or 1)  # `_has_a_length`: one of the two
         first, last = self.max_lr / self.div_factor, self.max_lr / self.div_factor / self.final_div_factor
         top, at = self.pct_start * total - 1, min(epoch, total - 1)
         corners = [(0.0, first), (top, self.max_lr), (total - 1, last)]

@@ -53,7 +53,7 @@ class KerasSchedule(LRScheduler):
 def _component_of(keras_class: type) -> type[KerasSchedule]:
     """The component whose arguments are those of the Keras class."""
     arguments = list(inspect.signature(keras_class).parameters.values())
-    fields = {
+    fields: dict[str, Any] = {
         argument.name: (_TYPES.get(argument.name, Any), ... if argument.default is argument.empty else argument.default)
         for argument in arguments
     }

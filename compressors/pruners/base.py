@@ -97,6 +97,6 @@ class ParameterPruner(Pruner):
         step: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         return {
-            target.path: self.mask(target, *(values[target.path] for values in (weights, previous, numbers)), step)
+            (path := target.path): self.mask(target, weights[path], previous[path], numbers[path], step)
             for target in targets
         }

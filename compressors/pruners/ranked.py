@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from compressors.pruners.group_pruner import FixedLevel, GradualLevel, GroupPrun
 
 Rounding = Literal["floor", "ceil", "round"]
 _BlockShape = tuple[PositiveCount, PositiveCount, PositiveCount, PositiveCount]
-_ROUNDINGS = {"floor": math.floor, "ceil": math.ceil, "round": round}
+_ROUNDINGS: dict[str, Callable[[float], int]] = {"floor": math.floor, "ceil": math.ceil, "round": round}
 
 
 def num_removed_groups(level: float, num_groups: int, group_size: int = 1, rounding: Rounding = "floor") -> int:

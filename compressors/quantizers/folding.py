@@ -1,6 +1,7 @@
 """Simpler equals of a network in inference: batch norms folded into the layers before them, activations apart."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -57,7 +58,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 def folded_norms(model: keras.Model) -> dict[str, keras.Layer]:
     """The batch norms that `fold_batch_norm` folds, by the name of the layer before each."""
     readers = readers_by_layer(model)
-    num_inputs = {}
+    num_inputs: dict[int, int] = {}
     for layer in (layer for layers in readers.values() for layer in layers):
         num_inputs[id(layer)] = num_inputs.get(id(layer), 0) + 1
     return {
@@ -173,7 +174,7 @@ class _Output:
         self.name = name
 
 
-def _inputs_of(model: keras.Model):
+def _inputs_of(model: keras.Model) -> Any:
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
@@ -187,7 +188,7 @@ def _is_norm_of_channels(norm: keras.Layer | None, layer: keras.Layer) -> bool:
 def _folded(layer: keras.Layer, norm: keras.layers.BatchNormalization) -> list[np.ndarray]:
     """Kernel and bias, computed in float64."""
 
-    def values(variable: keras.Variable | None, default: float) -> np.ndarray | float:
+    def values(variable: keras.Variable | None, default: float) -> Any:
         return default if variable is None else variable.value.numpy().astype(np.float64)
 
     kernel, bias = values(layer.kernel, 0.0), values(layer.bias, 0.0)

@@ -19,6 +19,11 @@ class QuantizedWeights:
         kernel_quantizer, bias_quantizer: None leaves the variable as it is.
     """
 
+    # Of the layer class that this is mixed into.
+    kernel: Any
+    bias: Any
+    variables: Any
+
     def __init__(
         self,
         *args: Any,
@@ -31,7 +36,7 @@ class QuantizedWeights:
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         with keras.StatelessScope(self.quantized_variables(), initialize_variables=False):
-            return super().call(inputs)
+            return super().call(inputs)  # type: ignore[misc]  # of the layer class
 
     def quantized_variables(self) -> list[tuple[keras.Variable, tf.Tensor]]:
         """All variables of the layer, each with the value that it computes with."""
@@ -42,12 +47,12 @@ class QuantizedWeights:
         ]
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | _serialized(self.kernel_quantizer, self.bias_quantizer)
+        return super().get_config() | _serialized(self.kernel_quantizer, self.bias_quantizer)  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "QuantizedWeights":
         quantizers = {name: keras.saving.deserialize_keras_object(config[name]) for name in _QUANTIZERS}
-        return super().from_config(config | quantizers)
+        return super().from_config(config | quantizers)  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="trimflow")

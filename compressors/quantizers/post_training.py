@@ -119,7 +119,7 @@ class PostTrainLinearQuantizer(OverridesByName):
     bits_activations: Bits = 8
     bits_parameters: Bits = 8
     bits_accum: Annotated[PositiveCount, pydantic.Field(ge=2, le=FLOAT_BITS)] = FLOAT_BITS
-    overrides: dict[str, PostTrainOverride] = {}
+    overrides: dict[str, PostTrainOverride] = {}  # type: ignore[assignment]  # nobody writes into the mapping
     mode: Modes = Modes(activations="SYMMETRIC", weights="SYMMETRIC")
     clip_acts: ClipMode = "NONE"
     clip_n_stds: Positive | None = None
@@ -147,6 +147,7 @@ class PostTrainLinearQuantizer(OverridesByName):
     def settings_of(self, name: str) -> LayerSettings:
         """How the layer of that name is quantized, as far as it has what is."""
         override = self.override_of(name)
+        assert override is None or isinstance(override, PostTrainOverride)
         is_clipped = layer_name(name) not in map(layer_name, self.no_clip_layers)
         return self._resolved(override or PostTrainOverride(), override is not None, is_clipped)
 

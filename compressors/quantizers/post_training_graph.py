@@ -207,7 +207,12 @@ class _Rewriter:
         return keras.tree.pack_sequence_as((args, kwargs), made)
 
     def _with_quantized_weights(
-        self, layer: keras.Layer, settings: LayerSettings, signal: _Signal, outputs: _Signal, quantizer: "_Quantizer"
+        self,
+        layer: keras.Layer,
+        settings: LayerSettings,
+        signal: _Signal,
+        outputs: _Signal,
+        quantizer: "_Quantizer | None",
     ) -> _Signal:
         input_scale = signal.grid and signal.grid.scale
         output_scale = quantizer and quantizer.grid.scale
@@ -238,6 +243,7 @@ class _Rewriter:
         self, layer: keras.Layer, name: str, settings: OutputSettings, index: int | None, limits: tuple[float, float]
     ) -> "_Quantizer":
         """That of an input, by index, or of the output, None."""
+        assert settings.bits is not None, "it is to be quantized"
         if self._statistics is None:
             batch = (settings.bits, settings.mode, settings.clip, settings.n_stds, limits)
             return _Quantizer(self._add(BatchRange(*batch, name=name, dtype="float32")), _Grid(settings, limits, None))
@@ -278,6 +284,7 @@ def _parameters(
         raise InputError(
             f"clip_acts {settings.clip} of layer {name!r} needs {' and '.join(missing)} in model_activation_stats"
         )
+    assert settings.bits is not None, "it is to be quantized"
     is_rectified = limits[0] == 0.0
     ends = clipped_range(
         statistics.within(*limits), settings.bits, settings.mode, settings.clip, settings.n_stds, is_rectified

@@ -58,6 +58,7 @@ class QuantAwareTrainRangeLinearQuantizer(TrainingQuantizer):
         """A quantized copy; until its first training step ranges are those in `batches`, or zero without any."""
 
         def on_input(name: str) -> keras.Layer:
+            assert self._input_bits is not None
             return self.activation_quantizer(self._input_bits, name=f"{name}.quantize")
 
         prepared = rebuild(model, self._quantized, on_input=on_input if self._input_bits else None)

@@ -140,7 +140,7 @@ def _read_layer(entry: Any, where: str) -> LayerStatistics:
 def _read_numbers(entry: Any, where: str) -> Statistics:
     if not isinstance(entry, Mapping) or not {"min", "max"} <= set(entry):
         raise InputError(f"{where}: must have min and max. Received: {entry!r:.80}")
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for name in Statistics._fields:
         value = entry.get(name)
         try:

@@ -71,8 +71,8 @@ class TrainingQuantizer(BitsByLayer, abc.ABC):
             return [copied(layer)]
         if _is_relu(layer):
             return activation(layer.name) if in_place else [copied(layer), *activation(f"{layer.name}.quantize")]
-        kernel_quantizer = plan.weights and self.weight_quantizer(plan.weights, layer, layer.kernel)
-        bias_quantizer = plan.bias and self.weight_quantizer(plan.bias, layer, layer.bias)
+        kernel_quantizer = self.weight_quantizer(plan.weights, layer, layer.kernel) if plan.weights else None
+        bias_quantizer = self.weight_quantizer(plan.bias, layer, layer.bias) if plan.bias else None
         changes = {"activation": "linear"} if plan.activations and in_place else {}
         first = to_quantized(layer, kernel_quantizer, bias_quantizer, **changes)
         return [first, *activation(f"{layer.name}.{'relu' if in_place else 'quantize'}")]

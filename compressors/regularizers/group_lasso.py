@@ -57,6 +57,7 @@ class GroupLassoRegularizer(Regularizer):
         return strength * group_norms(weights, target.setting.groups)
 
     def mask(self, target: Target, weights: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+        assert self.threshold_criteria is not None, "without it there is no mask"
         return group_mask(weights, target.setting.groups, strength, self.threshold_criteria)
 
 

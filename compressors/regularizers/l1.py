@@ -29,7 +29,7 @@ class L1Regularizer(GroupLassoRegularizer):
         reg_regims: {name or '*': strength}, strength at least 0; '*' is every prunable kernel that no other key names.
     """
 
-    reg_regims: Annotated[dict[str, StrengthOrRegime], pydantic.Field(min_length=1)]
+    reg_regims: Annotated[dict[str, StrengthOrRegime], pydantic.Field(min_length=1)]  # type: ignore[assignment]  # wider
 
     def loss(self, target: Target, weights: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
         if target.setting.groups:

@@ -96,7 +96,7 @@ def convert(
     return Summary(
         classes=len(images.classes),
         records=tuple(records),
-        files=tuple(map(len, plans)),
+        files=(len(plans[0]), len(plans[1])),
         bytes=sum(shard["bytes"] for shard in state.shards.values()),
         unreadable=len(unreadable),
         seconds=time.monotonic() - start,
@@ -120,7 +120,7 @@ def _check_places(raw: Path, out: Path) -> None:
 
 def _settings(images: RawImages, counts: Mapping[str, int], seed: int) -> dict[str, Any]:
     """All that the bytes of the records depend on, by the names that an error tells."""
-    settings = {"format": _FORMAT, "--seed": seed, "classes": len(images.classes)}
+    settings: dict[str, Any] = {"format": _FORMAT, "--seed": seed, "classes": len(images.classes)}
     for split in images.splits:
         settings |= {
             f"--{split.name}_shards": counts[split.name],

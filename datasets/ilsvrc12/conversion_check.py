@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -72,7 +72,7 @@ def verify_directory(directory: Path, *, workers: int = 0, quiet: bool = False) 
     finished = read_finished(directory)
     names = _FEATURES_READ if finished is None else tuple(FEATURES)
     classes = None if finished is None else _read_labels(directory)
-    checked = {}
+    checked: dict[str, CheckedShard] = {}
     tally = Tally()
     with Progress("Verifying", len(files), "file", quiet=quiet) as progress:
         in_threads(
@@ -92,7 +92,7 @@ def verify_directory(directory: Path, *, workers: int = 0, quiet: bool = False) 
         problems += _ambiguous_classes(checked)
     labels = {label for found in checked.values() for _, label in found.classes}
     records = [sum(found.records for name, found in checked.items() if name.startswith(split)) for split in _SPLITS]
-    return Verification(tuple(records), len(labels), problems)
+    return Verification((records[0], records[1]), len(labels), problems)
 
 
 def check_shard(
@@ -105,7 +105,9 @@ def check_shard(
         names: of the features that a record must have.
         count: is told of each record: 1, and the problems it has; what it raises ends the work.
     """
-    problems, found, records = [], {}, 0
+    problems: list[Problem] = []
+    found: dict[Any, Any] = {}
+    records = 0
     try:
         for record in _records(path):
             reasons, kind = _check_record(record, classes, names)
@@ -119,7 +121,13 @@ def check_shard(
     except EOFError:
         problems.append(Problem(path.name, records, "the file ends within it"))
     except (OSError, tf.errors.OpError) as error:
-        problems.append(Problem(path.name, -1, f"cannot be read ({getattr(error, 'strerror', None) or error.message})"))
+        problems.append(
+            Problem(
+                path.name,
+                -1,
+                f"cannot be read ({getattr(error, 'strerror', None) or getattr(error, 'message', error)})",
+            )
+        )
     return CheckedShard(records, problems, found)
 
 
@@ -164,7 +172,7 @@ def _check_record(
     return reasons + _label_problems(label, synset, classes), (synset, label)
 
 
-def _picture_problems(values: Mapping[str, bytes | int]) -> list[str]:
+def _picture_problems(values: Mapping[str, Any]) -> list[str]:
     shape = jpeg_shape(values["image/encoded"])
     if shape is None:
         return ["the picture is no JPEG that TensorFlow decodes"]
@@ -215,7 +223,9 @@ def _missing_files(files: Sequence[str]) -> list[Problem]:
 
 def _ambiguous_classes(checked: Mapping[str, CheckedShard]) -> list[Problem]:
     """A problem for each second label of a synset, and for each second synset of a label, once for each file."""
-    problems, label_of, synset_of = [], {}, {}
+    problems: list[Problem] = []
+    label_of: dict[Any, Any] = {}
+    synset_of: dict[Any, Any] = {}
     for name, found in sorted(checked.items()):
         for (synset, label), record in found.classes.items():
             if not synset:

@@ -86,7 +86,8 @@ def list_pictures(raw: Path, quiet: bool = False) -> RawImages:
         raise InputError(f"RAW must hold {_LAYOUT}. Received: no class folders in {directories['train']}")
     folders = {"train": classes, "validation": _validation_folders(directories["validation"], classes)}
     label_of = {folder: label for label, folder in enumerate(classes, start=1)}
-    splits, others = [], 0
+    splits: list[RawSplit] = []
+    others = 0
     with Progress("Listing", len(classes) + len(folders["validation"]), "folder", quiet=quiet) as progress:
         for name, directory in directories.items():
             files, sizes, counts = [], [], []
@@ -98,11 +99,11 @@ def list_pictures(raw: Path, quiet: bool = False) -> RawImages:
                 others += others_there
                 progress.update(done)
             _check_none_is_empty(directory, folders[name], counts)
-            labels = np.repeat(np.int32([label_of[folder] for folder in folders[name]]), counts)
-            splits.append(RawSplit(name, directory, files, labels, np.int64(sizes)))
+            labels = np.repeat(np.array([label_of[folder] for folder in folders[name]], np.int32), counts)
+            splits.append(RawSplit(name, directory, files, labels, np.array(sizes, np.int64)))
     if not quiet:
         _tell(classes, folders["validation"], others)
-    return RawImages(tuple(classes), tuple(splits))
+    return RawImages(tuple(classes), (splits[0], splits[1]))
 
 
 def digest_of_files(split: RawSplit) -> str:

@@ -24,8 +24,8 @@ MOST_VALIDATION_IMAGES = 10_000
 _CALIBRATION_BATCH = 64
 
 # Of the training images, red, green and blue in units of 0..255.
-MEAN = np.float32([123.675, 116.28, 103.53])
-STD = np.float32([58.395, 57.12, 57.375])
+MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 
 class Ilsvrc12Dataset:
@@ -119,7 +119,7 @@ class Ilsvrc12Dataset:
         checksum = 0
         for index in self._indices:
             for numbers in (index.firsts, index.lengths):
-                checksum = zlib.crc32(np.ascontiguousarray(numbers, "<i8"), checksum)
+                checksum = zlib.crc32(np.ascontiguousarray(numbers, "<i8").data, checksum)
         return f"{self.name}: {counts}, records {checksum:08x}"
 
     def _in_order(self, files: RecordFiles, split: range, batch_size: int, rank: int, size: int) -> tf.data.Dataset:

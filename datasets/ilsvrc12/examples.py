@@ -96,7 +96,13 @@ def _usable(files: RecordFiles, number: int, decodable: bool, bad: BadImages) ->
     except BadImageError as error:
         bad.tell(record.name, str(error))
         return None
-    return _Found(mended, jpeg_size(mended), record.label)
+    return _Found(mended, _size_of(mended), record.label)
+
+
+def _size_of(mended: bytes) -> tuple[int, int]:
+    size = jpeg_size(mended)
+    assert size is not None, "it was encoded just now"
+    return size
 
 
 def _next_good(files: RecordFiles, number: int, split: range) -> _Found:
@@ -111,5 +117,5 @@ def _next_good(files: RecordFiles, number: int, split: range) -> _Found:
             mended = reencode(record.encoded)
         except BadImageError:
             continue
-        return _Found(mended, jpeg_size(mended), record.label)
+        return _Found(mended, _size_of(mended), record.label)
     raise InputError("some image must be one that can be decoded. Received: none in all of the training split")

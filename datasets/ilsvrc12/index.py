@@ -76,7 +76,8 @@ def scan_shard(filesystem: fsspec.AbstractFileSystem, shard: Shard) -> np.ndarra
     Raises:
         InputError: the file cannot be read, is compressed, or does not consist of whole records.
     """
-    lengths, position = [], 0
+    lengths: list[int] = []
+    position = 0
     try:
         with filesystem.open(shard.path, "rb") as file:
             while position < shard.size:

@@ -5,6 +5,7 @@ where it cannot decode one of its images; only then is each tried by itself, and
 """
 
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -100,7 +101,7 @@ def decoded_batches(
     return batches.prefetch(_PREFETCHED_BATCHES).with_options(options)
 
 
-def _single(element) -> tf.data.Dataset:
+def _single(element: Any) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensors(element)
 
 

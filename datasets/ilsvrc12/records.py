@@ -1,6 +1,7 @@
 """The records of ILSVRC-12: any of them read by its number, and checked."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import fsspec
@@ -82,8 +83,8 @@ def parse_record(content: bytes | memoryview, name: str, num_classes: int) -> Re
         features = tf.train.Example.FromString(content).features.feature
     except DecodeError as error:
         raise InputError(f"each record must be a tf.train.Example. Received: {name} ({error})") from error
-    encoded = features["image/encoded"].bytes_list.value if "image/encoded" in features else ()
-    labels = features["image/class/label"].int64_list.value if "image/class/label" in features else ()
+    encoded: Sequence[bytes] = features["image/encoded"].bytes_list.value if "image/encoded" in features else ()
+    labels: Sequence[int] = features["image/class/label"].int64_list.value if "image/class/label" in features else ()
     if len(encoded) != 1 or len(labels) != 1:
         there = ", ".join(f"{key} ({features[key].WhichOneof('kind')})" for key in sorted(features)) or "none"
         raise InputError(
@@ -94,7 +95,7 @@ def parse_record(content: bytes | memoryview, name: str, num_classes: int) -> Re
         raise InputError(
             f"image/class/label must be 1 to {num_classes} (--nb_classes). Received: {labels[0]} in {name}"
         )
-    file_names = features["image/filename"].bytes_list.value if "image/filename" in features else ()
+    file_names: Sequence[bytes] = features["image/filename"].bytes_list.value if "image/filename" in features else ()
     told = f"{name}, {file_names[0].decode(errors='replace')}" if file_names else name
     return Record(encoded[0], labels[0] - 1, told)
 

@@ -1,5 +1,6 @@
 """A comparison of runs: what differs, what was measured, and which of them nothing else beats."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -128,10 +129,9 @@ def _find_front(cost: Cost, members: Sequence[Sequence[ComparedRun]]) -> Front:
     for number, runs in enumerate(members):
         # Of the same runs, or the accuracy would be of some and the cost of others.
         paying = [run for run in runs if cost.value(run) is not None]
-        if paying:
-            points.append(
-                CostPoint(number, spread_over_seeds(paying, cost.accuracy), spread_over_seeds(paying, cost.value))
-            )
+        accuracy, value = spread_over_seeds(paying, cost.accuracy), spread_over_seeds(paying, cost.value)
+        if accuracy is not None and value is not None:
+            points.append(CostPoint(number, accuracy, value))
     front = pareto_front([(_rounded(point.accuracy.mean), _rounded(point.cost.mean, cost.digits)) for point in points])
     return Front(cost, points, frozenset(points[index].group for index in front))
 
@@ -162,7 +162,7 @@ def _accuracy_of_fastest(run: ComparedRun) -> float | None:
 
 def _milliseconds_of_fastest(run: ComparedRun) -> float | None:
     file = run.measures.fastest
-    return file and file.one_thread["median"]
+    return file and file.median
 
 
 def _dense_bytes(run: ComparedRun) -> tuple[float, float] | None:
@@ -177,7 +177,7 @@ def _dense_flops(run: ComparedRun) -> tuple[float, float] | None:
 
 def _dense_milliseconds(run: ComparedRun) -> tuple[float, float] | None:
     file = run.measures.dense_file
-    return file and file.one_thread and (file.accuracy, file.one_thread["median"])
+    return file and file.one_thread and (file.accuracy, file.median)
 
 
 def _machine(run: ComparedRun) -> str | None:
@@ -214,11 +214,15 @@ def _notes(runs: Sequence[ComparedRun], members: Sequence[Sequence[ComparedRun]]
     return notes
 
 
+def _version_of(name: str, run: ComparedRun) -> str | None:
+    return run.report["versions"].get(name)
+
+
 def _version_notes(runs: Sequence[ComparedRun]) -> list[str]:
     names = dict.fromkeys(name for run in runs for name in run.report["versions"])
     notes = []
     for name in names:
-        kinds = _kinds(runs, lambda run, name=name: run.report["versions"].get(name))
+        kinds = _kinds(runs, functools.partial(_version_of, name))
         if len(kinds) > 1:
             notes.append(f"Runs were made with different versions of {name}: {_told(kinds)}.")
     return notes

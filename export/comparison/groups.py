@@ -22,7 +22,7 @@ class Spread(NamedTuple):
     mean: float
     low: float
     high: float
-    count: int
+    count: int  # type: ignore[assignment]  # in place of the tuple's method, which nobody calls
     standard_error: float | None
 
 
@@ -69,7 +69,7 @@ def spread_over_seeds(runs: Sequence[ComparedRun], value: Callable[[ComparedRun]
     """
     means = []
     for repeated in seeds_of(runs).values():
-        known = [value(run) for run in repeated if value(run) is not None]
+        known = [found for run in repeated if (found := value(run)) is not None]
         if known:
             means.append(statistics.fmean(known))
     return spread_of(means) if means else None

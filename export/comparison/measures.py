@@ -32,6 +32,12 @@ class ExportFile(NamedTuple):
     accuracy: float
     one_thread: Milliseconds | None
 
+    @property
+    def median(self) -> float:
+        """Milliseconds of one image with one thread; only of a file that has a latency."""
+        assert self.one_thread is not None, self.format
+        return self.one_thread["median"]
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -87,7 +93,7 @@ def measures_of(report: Mapping[str, Any]) -> Measures:
         gzip_bytes=report["sizes"]["gzip_bytes"],
         files=files,
         smallest=min(sound, key=lambda file: file.bytes, default=None),
-        fastest=min(timed, key=lambda file: file.one_thread["median"], default=None),
+        fastest=min(timed, key=lambda file: file.median, default=None),
         dense_file=_export_file(exports["dense"]) if _is_read(exports["dense"]) else None,
         search_seconds=search["seconds"] if search else None,
         total_seconds=sum(stage["seconds"] for stage in report["stages"]),

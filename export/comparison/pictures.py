@@ -1,7 +1,7 @@
 """Pictures of a comparison: accuracy against each cost, with the Pareto front."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,7 +20,7 @@ LOG_FROM = 8.0  # largest over smallest cost from which the axis is logarithmic
 UNITS = {"bytes": 1e3, "flops": 1e6}  # of an axis
 MOST_LABELS = 12
 LONGEST_LABEL = 28
-LABEL_STYLE = {"fontsize": 7.5, "color": INK, "parse_math": False, "in_layout": False}
+LABEL_STYLE: dict[str, Any] = {"fontsize": 7.5, "color": INK, "parse_math": False, "in_layout": False}
 DENSE = "dense"
 SPOTS = ((5, 5, "left", "bottom"), (5, -5, "left", "top"), (-5, 5, "right", "bottom"), (-5, -5, "right", "top"))
 
@@ -116,7 +116,7 @@ def _label(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]
     for name, x, y in points[:MOST_LABELS]:
         text = printable(name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 3]}...", keep="")
         for dx, dy, horizontal, vertical in SPOTS:
-            aligned = {"ha": horizontal, "va": vertical}
+            aligned: dict[str, Any] = {"ha": horizontal, "va": vertical}
             note = axes.annotate(text, (x, y), (dx, dy), textcoords="offset points", **aligned, **LABEL_STYLE)
             box = note.get_window_extent(renderer)
             is_inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1

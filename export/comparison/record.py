@@ -1,5 +1,6 @@
 """A comparison as JSON, for programs."""
 
+import operator
 import os
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def _file_record(file: ExportFile | None) -> dict[str, Any] | None:
 
 def _group_record(comparison: Comparison, number: int, group: Group) -> dict[str, Any]:
     members = comparison.members(group)
-    spreads = {key: spread_over_seeds(members, lambda run, key=key: getattr(run.measures, key)) for key in SPREADS}
+    spreads = {key: spread_over_seeds(members, operator.attrgetter(f"measures.{key}")) for key in SPREADS}
     return {
         "name": group.name,
         "runs": [run.name for run in members],

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from export.comparison import texts
 from export.comparison.comparison import Comparison
-from export.comparison.groups import SEED, Spread, seeds_of, spread_over_seeds
+from export.comparison.groups import SEED, seeds_of, spread_over_seeds
 from export.comparison.measures import ACCURACY
 from export.comparison.runs import ComparedRun
 from export.comparison.texts import ABSENT, Quality
@@ -92,7 +92,7 @@ def run_table(comparison: Comparison) -> Table:
     columns += [
         number(
             "Fastest file,\n1 thread (ms)",
-            (f and f.one_thread["median"] for f in fastest),
+            (f and f.median for f in fastest),
             texts.milliseconds,
             "latency",
         ),
@@ -115,7 +115,8 @@ def group_table(comparison: Comparison) -> Table:
         return Column(head, [Cell(text, number in stars.get(front, ())) for number, text in enumerate(cells)])
 
     def error(runs: Sequence[ComparedRun]) -> str:
-        accuracy: Spread = spread_over_seeds(runs, lambda run: run.measures.accuracy)
+        accuracy = spread_over_seeds(runs, lambda run: run.measures.accuracy)
+        assert accuracy is not None, "every run has one"
         return ABSENT if accuracy.standard_error is None else quality.change(accuracy.standard_error).lstrip("+")
 
     columns = [

@@ -1,7 +1,7 @@
 """A comparison on the screen: one table where it fits, else one below the other."""
 
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -93,7 +93,7 @@ def _draw_table(console: Console, title: str, columns: Sequence[Column]) -> None
     for i, (column, lines) in enumerate(zip(columns, heads, strict=True)):
         head = "\n".join([""] * (most - len(lines)) + [printable(line, keep="") for line in lines])
         width = None if i else _column_width(column, is_first=True)
-        justify = "left" if column.is_text else "right"
+        justify: Literal["left", "right"] = "left" if column.is_text else "right"
         table.add_column(head, justify=justify, overflow="fold", no_wrap=i > 0, width=width)
     for row in zip(*map(_cell_texts, columns), strict=True):
         table.add_row(*row)

@@ -110,6 +110,7 @@ def _size_figures(report: Report) -> list[KeyFigure]:
         figures = [KeyFigure("Smallest sound file", size, smallest["title"])]
     if fastest is not None:
         speed = speed_of(fastest, dense)
+        assert speed is not None, "the fastest has one"
         threads = "one thread" if speed.threads == "one_thread" else f"{report['exports']['threads']} threads"
         figures.append(KeyFigure("Fastest sound file", f"{speed.times:.1f}{TIMES}", f"{fastest['title']}, {threads}"))
     return figures

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.page.blocks import Block, Cell, Picture, Table
+from export.page.blocks import Block, Bullets, Cell, KeyFigures, Pairs, Paragraph, Picture, Table, Warning
 from export.page.content import report_document
 from export.run_record import RunRecord
 from utils.files import write_atomically
@@ -80,22 +80,22 @@ def _is_spanned(line: Sequence[str], place: int) -> bool:
 
 
 def _block(block: Block) -> Iterator[str]:
-    if block.kind == "paragraph":
+    if isinstance(block, Paragraph):
         yield escaped(block.text)
-    elif block.kind == "warning":
+    elif isinstance(block, Warning):
         yield f"> **Mind the data.** {escaped(block.text)}"
-    elif block.kind == "key_figures":
+    elif isinstance(block, KeyFigures):
         rows = ((figure.name, figure.value, figure.aside) for figure in block.figures)
         yield "\n".join(_figure_line(*row) for row in rows)
-    elif block.kind == "table":
+    elif isinstance(block, Table):
         yield escaped(block.caption)
         yield markdown_table(block)
-    elif block.kind == "pairs":
+    elif isinstance(block, Pairs):
         yield f"### {escaped(block.caption)}"
         yield "\n".join(_figure_line(name, value, "") for name, value in block.pairs)
-    elif block.kind == "bullets":
+    elif isinstance(block, Bullets):
         yield "\n".join(f"- {escaped(item)}" for item in block.items)
-    elif block.kind == "picture":
+    elif isinstance(block, Picture):
         yield from _picture(block)
 
 

@@ -25,8 +25,9 @@ def summary(report: Mapping[str, Any]) -> str:
     parts.append(_size(report))
     fastest = fastest_sound(report)
     if fastest is not None:
-        times = speed_of(fastest, report["exports"]["dense"]).times
-        parts.append(f"{times:.1f}{TIMES} faster as {fastest['title']}")
+        speed = speed_of(fastest, report["exports"]["dense"])
+        assert speed is not None, "the fastest has one"
+        parts.append(f"{speed.times:.1f}{TIMES} faster as {fastest['title']}")
     return f"{model_title(report['model'])}: {', '.join(parts)}"
 
 

@@ -54,7 +54,7 @@ def speed_of(row: Row, dense: Row) -> Speed | None:
         mine, other = row.get(threads), dense.get(threads)
         if mine and other:
             is_faster, is_slower = mine["median"] < other["low"], other["median"] < mine["low"]
-            verdict = "faster" if is_faster else "slower" if is_slower else "same"
+            verdict: Literal["faster", "slower", "same"] = "faster" if is_faster else "slower" if is_slower else "same"
             return Speed(other["median"] / max(mine["median"], 1e-9), verdict, threads)
     return None
 

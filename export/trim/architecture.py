@@ -84,8 +84,8 @@ def name_variables(model: keras.Model, paths: Sequence[str]) -> None:
 
 def _first(error: BaseException) -> BaseException:
     """The error that all those it led to only speak around."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
     return error
 
 

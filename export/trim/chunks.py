@@ -70,6 +70,7 @@ def decode_numbers(data: bytes, info: ChunkInfo, shape: tuple[int, ...], models:
     Raises:
         DecodeError: damaged data.
     """
+    assert isinstance(info.stored, str), "it is not coded with a codebook"
     stored = np.dtype(info.stored)
     coder = RangeDecoder(np.frombuffer(data[: 4 * info.words], "<u4").astype(np.uint32))
     places = decode_places(coder, matrix_shape(shape, info.axis))

@@ -104,8 +104,8 @@ def root_mean_square(values: np.ndarray) -> float:
 
 def _points(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Different values in ascending order and how often each is there, or means and counts of bins of equal width."""
-    points, counts = np.unique(values, return_counts=True) if len(values) <= MOST_POINTS else (values, ())
-    if len(counts):
+    if len(values) <= MOST_POINTS:
+        points, counts = np.unique(values, return_counts=True)
         return points, counts.astype(np.float64)
     low, high = values.min(), values.max()
     place = np.minimum((values - low) * (MOST_POINTS / (high - low)) if high > low else 0 * values, MOST_POINTS - 1)

@@ -5,13 +5,15 @@ still; as a block is a fixed share of what came before it, a long stream takes a
 """
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import constriction
 import numpy as np
 
 # A module of machine code: its parts cannot be imported by name.
-RangeDecoder, RangeEncoder = constriction.stream.queue.RangeDecoder, constriction.stream.queue.RangeEncoder
-Categorical = constriction.stream.model.Categorical
+RangeDecoder: TypeAlias = constriction.stream.queue.RangeDecoder
+RangeEncoder: TypeAlias = constriction.stream.queue.RangeEncoder
+Categorical: TypeAlias = constriction.stream.model.Categorical
 
 ONE = 1 << 16  # a probability of 1; every probability is a whole number of these
 LEAST = 1 << 4  # so that a zero costs at least 0.00035 bits, which bounds what a short file can say

@@ -62,10 +62,10 @@ def _encode_kernels(
     """The chunk of each kernel, and the levels of the codebooks."""
     kind = CODEBOOKS.get(values)
     scaled = {} if kind is None else {n: s for n, kernel in enumerate(kernels) if (s := _scaled(kernel)) is not None}
-    books, levels = _codebooks(scaled, kind) if scaled else ({}, [])
+    books, levels = ({}, []) if kind is None or not scaled else _codebooks(scaled, kind)
     chunks = []
     for number, kernel in enumerate(kernels):
-        if number in scaled:
+        if kind is not None and number in scaled:
             chunks.append(_encode_with_codebook(kernel, *scaled[number], *books[number], kind.rate, models))
         else:
             numbers = kernel.values if values == "float32" else halved(kernel.values)

@@ -89,10 +89,9 @@ def trim_layer_bytes(path: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[st
     sizes = {}
     for number, (members, chunk) in enumerate(zip(file.tensors_of_chunks(), file.chunks, strict=True)):
         if file.is_own(number):
-            has_book = isinstance(chunk.stored, int) and books.count(chunk.stored) == 1
-            sizes[model.variables[members[0]].path] = len(file.data[number]) + (
-                file.level_bytes(chunk.stored) if has_book else 0
-            )
+            book = chunk.stored if isinstance(chunk.stored, int) and books.count(chunk.stored) == 1 else None
+            of_book = 0 if book is None else file.level_bytes(book)
+            sizes[model.variables[members[0]].path] = len(file.data[number]) + of_book
     return sizes
 
 

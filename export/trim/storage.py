@@ -55,17 +55,18 @@ def stored_variables(model: keras.Model, is_exact: bool) -> list[Stored]:
                 f"A variable of a trim file must be one of {', '.join(CODED_BYTES)}. Received: {variable.path}: {dtype}"
             )
         values = changed.get(id(variable))
-        if isinstance(values, float):
-            values, constant = np.full(tuple(variable.shape), values, dtype), values
+        constant = values if isinstance(values, float) else None
+        if constant is not None:
+            array = np.full(tuple(variable.shape), constant, dtype)
         else:
-            values, constant = np.asarray(keras.ops.convert_to_numpy(variable) if values is None else values), None
-        result.append(Stored(variable.path, variable.name, values, constant, uses.get(id(variable), Use.SUMMED)))
+            array = np.asarray(keras.ops.convert_to_numpy(variable) if values is None else values)
+        result.append(Stored(variable.path, variable.name, array, constant, uses.get(id(variable), Use.SUMMED)))
     return result
 
 
 def _special_uses(model: keras.Model) -> dict[int, Use]:
     """Variable's id -> use, of those that are not summed over all but their last axis."""
-    uses = {}
+    uses: dict[int, Use] = {}
     for layer in all_layers(model):
         if isinstance(layer, keras.layers.Embedding):
             uses |= {id(variable): Use.LOOKED_UP for variable in layer.weights}

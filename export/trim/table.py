@@ -138,8 +138,9 @@ def _parse(table: dict[str, Any], data: memoryview, kind: CodebookKind | None) -
     if ends[-1] != len(data):
         raise DecodeError("it is longer or shorter than it says")
     parts = [data[first:last] for first, last in itertools.pairwise(ends)]
-    levels = [np.frombuffer(part, kind.level_type).astype(np.float32) for part in parts[: len(sizes)]]
-    if any(not 1 <= len(level) <= kind.size for level in levels):
+    level_type, most = (kind.level_type, kind.size) if kind else ("<f4", 0)  # without a kind there is no codebook
+    levels = [np.frombuffer(part, level_type).astype(np.float32) for part in parts[: len(sizes)]]
+    if any(not 1 <= len(level) <= most for level in levels):
         raise DecodeError("its codebooks are too large or too small")
     paths = table["paths"]
     if not isinstance(paths, list) or len(paths) not in (0, len(tensors)) or not all(isinstance(p, str) for p in paths):

@@ -50,13 +50,18 @@ def allocate(
     """
     weights = {layer.path: kernel for layer, kernel in zip(layers, kernels, strict=True)}
     magnitudes = {path: np.abs(kernel) for path, kernel in weights.items()}
+
+    def by_paths() -> Ratios:
+        assert table is not None, "dp needs the paths"
+        return dp_allocation(layers, ratio, DENSITIES, _lost_signal(table.errors()), dense)
+
     by_name = {
         "uniform": lambda: uniform(layers, ratio, dense, MAX_LAYER_RATIO),
         "heurist": lambda: heurist(layers, ratio, dense, MAX_LAYER_RATIO),
         "erk": lambda: erk(layers, ratio, dense, MAX_LAYER_RATIO),
         "lamp": lambda: lamp(layers, ratio, weights, dense, MAX_LAYER_RATIO),
         "global": lambda: global_ranking(layers, ratio, magnitudes, dense, MAX_LAYER_RATIO),
-        "dp": lambda: dp_allocation(layers, ratio, DENSITIES, _lost_signal(table.errors()), dense),
+        "dp": by_paths,
     }
     return by_name[protocol]()
 

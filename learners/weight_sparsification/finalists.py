@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from compressors.ratios import Ratios
 from learners.variables import named_arrays, restore_variables
@@ -42,7 +43,7 @@ class ResolvedNetworks:
         missing = [candidate for candidate in candidates if candidate["index"] not in self._known]
         files = [self._directory and self._directory / f"resolved_{record['index']}.npz" for record in missing]
         known = _read(files, self._workers)
-        show = {"title": "solving front to back", "figure": "likelihood", "quiet": self._quiet}
+        show: dict[str, Any] = {"title": "solving front to back", "figure": "likelihood", "quiet": self._quiet}
         found = _complete(known, missing, self._solve, files, self._workers, **show)
         self._known |= {record["index"]: checkpoint for record, checkpoint in zip(missing, found, strict=True)}
         return [self._known[candidate["index"]] for candidate in candidates]
@@ -119,7 +120,7 @@ def _read(files: Sequence[Path | None], workers: Workers) -> list[Checkpoint | N
 
     def read(file: Path | None) -> Checkpoint | None:
         try:
-            return file and read_checkpoint(file)
+            return None if file is None else read_checkpoint(file)
         except RunError:
             return None
 
@@ -141,19 +142,18 @@ def _complete(
 
     `figure` is what of a checkpoint's meta is shown.
     """
-    results = list(known)
-    missing = [place for place, result in enumerate(results) if result is None]
+    results = {place: result for place, result in enumerate(known) if result is not None}
+    missing = [place for place in range(len(known)) if place not in results]
     if not missing:
-        return results
-    with Progress(title, len(results), "network", initial=len(results) - len(missing), quiet=quiet) as bar:
+        return list(results.values())
+    with Progress(title, len(known), "network", initial=len(results), quiet=quiet) as bar:
         for first in range(0, len(missing), workers.size):
             places, mine = missing[first : first + workers.size], None
             if workers.rank < len(places):
                 mine = compute(candidates[places[workers.rank]])
             for rank, place in enumerate(places):
-                results[place] = workers.broadcast(mine, root=rank)
-                if files[place] is not None and workers.is_first:
-                    write_checkpoint(files[place], results[place])
-                done = len(results) - len(missing) + first + rank + 1
-                bar.update(done, **{figure: results[place].meta[figure]})
-    return results
+                results[place] = result = workers.broadcast(mine, root=rank)
+                if (file := files[place]) is not None and workers.is_first:
+                    write_checkpoint(file, result)
+                bar.update(len(results), **{figure: result.meta[figure]})
+    return [results[place] for place in range(len(known))]

@@ -163,12 +163,14 @@ class WeightSparseLearner(Learner):
         """
         options = self.config.weight_sparse
         evaluator = self.evaluator(dense, table, teacher)
-        directory, together = self.run_dir.file("finalists"), {"quiet": self.config.run.quiet, "workers": self.workers}
+        directory = self.run_dir.file("finalists")
+        together: dict[str, Any] = {"quiet": self.config.run.quiet, "workers": self.workers}
         is_search = options.prune_ratio_protocol == "optimal"
         # Without a search there is one network, which is a finalist at once.
         kept = directory if is_search else None
         resolved = ResolvedNetworks(evaluator, self.resolver(dense, evaluator), kept, **together)
         if is_search:
+            assert table is not None, "the search uses the paths"
             records, given = self._search(dense, table, evaluator, resolved)
             candidates = best_distinct(records, given, self.layers, options.num_finalists)
         else:
@@ -202,7 +204,7 @@ class WeightSparseLearner(Learner):
 
     def _search(
         self, dense: keras.Model, table: PathTable, evaluator: RolloutEvaluator, resolved: ResolvedNetworks
-    ) -> tuple[list[Record], list[Record]]:
+    ) -> tuple[Sequence[Record], Sequence[Record]]:
         """The records of all roll-outs, and of the best given allocations among them."""
         options = self.config.weight_sparse
 
@@ -261,6 +263,7 @@ class WeightSparseLearner(Learner):
         optimizer = self.optimizer()
         masks = MaskSet(prunable_kernels(model))
         if options.train_init == "path":
+            assert start is not None, "it was pruned before"
             restore_variables(model.variables, start.arrays, "the chosen candidate")
             masks.adopt_kernels()
             policy = FixedMasks(masks)

@@ -109,7 +109,7 @@ def search_network(
         for name in (BASELINES if is_search else [protocol])
     }
     records: list[dict[str, Any]] = []
-    candidates = [{"index": 0, "source": protocol, "ratios": given.get(protocol)}]
+    candidates: list[Record] = [{"index": 0, "source": protocol, "ratios": given.get(protocol)}]
     if is_search:
         best_given = functools.partial(resolved.best, count=_DEFAULTS.num_finalists)
         records = _roll_outs(layers, given, evaluator, best_given, settings)
@@ -145,13 +145,13 @@ class Validation:
         spec = tf.TensorSpec([None, *examples.images.shape[1:]], examples.images.dtype)
         self._outputs = tf.function(functools.partial(model, training=False), input_signature=[spec], autograph=False)
         self._batches = [
-            tuple(part[first : first + EVALUATION_BATCH] for part in examples)
+            examples.part(slice(first, first + EVALUATION_BATCH))
             for first in range(0, len(examples.images), EVALUATION_BATCH)
         ]
         if metric is None:
             kind = classifier_outputs(model)
-            self._quality = functools.partial(is_right, kind)
-            self._loss = functools.partial(classification_loss, kind)
+            self._quality: Metric = functools.partial(is_right, kind)
+            self._loss: Metric | None = functools.partial(classification_loss, kind)
             return
         self._quality, self._loss = metric, None
         qualities = self._qualities()
@@ -180,10 +180,10 @@ class Validation:
                     f"Received: shape {quality.shape}"
                 )
             qualities.append(quality)
-        qualities = np.concatenate(qualities)
-        if not np.isfinite(qualities).all():
+        together = np.concatenate(qualities)
+        if not np.isfinite(together).all():
             raise InputError("metric(labels, outputs) must be finite. Received: NaN or infinity")
-        return qualities
+        return together
 
 
 def changed_paths(model: keras.Model) -> list[str]:

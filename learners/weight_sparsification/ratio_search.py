@@ -172,6 +172,7 @@ def _gather(
 ) -> list[tuple[dict[str, Any], list[Transition]]]:
     """The roll-outs of one round, after a look at whether all agents were the same in it."""
     if workers.size == 1:
+        assert mine is not None, "a worker alone has every roll-out"
         return [mine]
     gathered = workers.all_gather((mine, digest(agent.shared_state())))
     for rank, (_, other) in enumerate(gathered):

@@ -97,8 +97,8 @@ class RolloutEnv:
         self._must_remove = _must_remove(layers, config, config.prune_ratio)
         if self._must_remove > sum(self._most_removed):
             assert reference is None, "a reference that meets the target leaves it reachable"
-            kept = ["first and last layer"] * config.keep_ends_dense + [f"{len(config.dense)} named layers"]
-            kept = " and ".join(kept if config.dense else kept[:-1])
+            dense = ["first and last layer"] * config.keep_ends_dense + [f"{len(config.dense)} named layers"]
+            kept = " and ".join(dense if config.dense else dense[:-1])
             raise InputError(
                 f"prune_ratio must be at most {_largest_target(layers, config):.4f}, the largest the search reaches"
                 f"{f' with {kept} dense' if kept else ''}. Received: {config.prune_ratio}"

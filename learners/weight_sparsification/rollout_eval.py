@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ from compressors.path_table import PathTable
 from compressors.policies import FixedMasks
 from compressors.progressive import Targets, dense_targets, resolve_by_adam, resolve_progressively
 from compressors.ratios import Ratios, removed_counts
-from learners.evaluation import Evaluation, Loss, Quality
+from learners.evaluation import Loss, Quality
 from learners.train_step import TrainStep
 from learners.weight_sparsification.ratio_search import Score
 from nets.learning_rates import warm_up_cosine
@@ -90,7 +90,7 @@ class SgdPruner:
 
     def __call__(self, ratios: Ratios) -> None:
         self._model.set_weights(self._dense.get_weights())
-        options = {"num_iterations": self._iterations, "learning_rate": self._learning_rate}
+        options: dict[str, Any] = {"num_iterations": self._iterations, "learning_rate": self._learning_rate}
         solved = resolve_by_adam(self._dense, ratios, self._images, **options, max_positions=self._positions)
         solved.assign_to(self._model)
 
@@ -132,6 +132,9 @@ class FineTuner:
             variable.assign(state)
 
 
+Validation = Callable[[], Mapping[str, float]]  # "accuracy" and "loss" of the model as it stands
+
+
 class RolloutEvaluator:
     """Sets an allocation on its model and measures; fine-tunes where it is asked to.
 
@@ -140,7 +143,13 @@ class RolloutEvaluator:
         fine_tuner: None where nothing is fine-tuned.
     """
 
-    def __init__(self, model: keras.Model, prune: Pruner, validation: Evaluation, fine_tuner: FineTuner | None = None):
+    def __init__(
+        self,
+        model: keras.Model,
+        prune: Pruner,
+        validation: Callable[[], Mapping[str, float]],
+        fine_tuner: FineTuner | None = None,
+    ):
         self.model, self.prune = model, prune
         self._validation, self._fine_tuner = validation, fine_tuner
 
@@ -199,7 +208,7 @@ class ProgressivePruner:
         """Prunes, and says how good the network is."""
         evaluator = self._evaluator
         # First what needs most memory: TensorFlow keeps what it took, and has it for what follows.
-        options = {"score": self._score, "max_positions": self._positions, "targets": self._targets}
+        options: dict[str, Any] = {"score": self._score, "max_positions": self._positions, "targets": self._targets}
         solved = resolve_progressively(self._dense, ratios, self._images, **options)
         evaluator.prune(ratios)
         plain, weights = evaluator.measure(), evaluator.model.get_weights()

@@ -73,7 +73,9 @@ def rollout_evaluator(
     options, alone = config.weight_sparse, helper.alone()
     model.set_weights(dense.get_weights())
     images = helper.calibration_images(CALIBRATION_IMAGES)
+    prune: Callable[[Ratios], None]
     if options.regression_solver == "closed-form":
+        assert table is not None, "this solver uses the paths"
         few = min(BATCH_NORM_IMAGES, BATCH_NORM_STEPS * config.net.data.batch_size)
         prune = PathPruner(model, dense, table, images[:few])
     else:

@@ -1,7 +1,7 @@
 """Examples for a search out of whatever a Keras user has: arrays, tf.data, or any iterable of batches."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -17,6 +17,10 @@ class Examples(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray | None
+
+    def part(self, rows: slice | np.ndarray) -> "Examples":
+        """Some of them, by a slice or by indices."""
+        return Examples(self.images[rows], None if self.labels is None else self.labels[rows])
 
 
 def take_examples(name: str, dataset: Any, count: int, model: keras.Model, seed: int, *, labelled: bool) -> Examples:
@@ -37,12 +41,13 @@ def take_examples(name: str, dataset: Any, count: int, model: keras.Model, seed:
         batches = [_pair(name, dataset, labelled=labelled)]
         if len(batches[0].images) > count:
             chosen = np.random.default_rng([seed, len(name)]).permutation(len(batches[0].images))[:count]
-            batches = [Examples(*(None if part is None else part[np.sort(chosen)] for part in batches[0]))]
+            batches = [batches[0].part(np.sort(chosen))]
     else:
         batches = list(_first(count, (_pair(name, batch, labelled=labelled) for batch in _batches(name, dataset))))
     if not sum(len(batch.images) for batch in batches):
         raise InputError(f"{name} must have at least one example. Received: none")
-    images, labels = (_joined(name, parts) for parts in zip(*batches, strict=True))
+    images = _joined(name, [batch.images for batch in batches])
+    labels = _joined(name, [batch.labels for batch in batches if batch.labels is not None]) if labelled else None
     _check_images(name, images, model.inputs[0])
     return Examples(images.astype(model.inputs[0].dtype, copy=False), labels)
 
@@ -93,7 +98,7 @@ def _batches(name: str, dataset: Any) -> Iterator[Any]:
 def _first(count: int, batches: Iterable[Examples]) -> Iterator[Examples]:
     """The first `count` examples, batch by batch; no batch is asked for in vain."""
     for batch in batches:
-        yield Examples(*(None if part is None else part[:count] for part in batch))
+        yield batch.part(slice(count))
         count -= len(batch.images)
         if count <= 0:
             return
@@ -129,10 +134,7 @@ def _array(name: str, what: str, value: Any) -> np.ndarray:
     return array
 
 
-def _joined(name: str, parts: Iterable[np.ndarray | None]) -> np.ndarray | None:
-    parts = list(parts)
-    if parts[0] is None:
-        return None
+def _joined(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
     for one, other in itertools.pairwise(parts):
         if one.shape[1:] != other.shape[1:]:
             raise InputError(

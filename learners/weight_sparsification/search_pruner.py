@@ -138,6 +138,7 @@ class SearchPruner(ModelPruner):
             InputError: the data are not as they must be, weights are not finite, or it was called before.
         """
         super().compress()
+        assert self.result is not None
         return self.result
 
     def _prune(self) -> None:
@@ -184,6 +185,7 @@ class SearchPruner(ModelPruner):
         images = take("calibration_dataset", calibration, CALIBRATION_IMAGES, labelled=False).images
         examples = take("validation_dataset", validation, VALIDATION_IMAGES, labelled=True)
         if self._metric is None:
+            assert examples.labels is not None, "they were asked for"
             examples = examples._replace(labels=class_indices(examples.labels, self.model))
         if len(images) < FEW_IMAGES:
             warnings.warn(
@@ -210,7 +212,7 @@ def _searched(model: keras.Model) -> tuple[dict[str, keras.Variable], dict[str, 
             "the model must have a Conv2D (channels_last, ungrouped) or Dense layer. "
             f"Received: {model.name!r} with {', '.join(found.op_types)}"
         )
-    rest = [layer for layer in found.layers if searched.keys().isdisjoint(layer.kernels)]
+    rest: list[Any] = [layer for layer in found.layers if searched.keys().isdisjoint(layer.kernels)]
     rest += [layer for layer in found.unprunable.values() if layer.has_matrix]
     if rest:
         told = ", ".join(f"{layer.name} ({layer.op_type})" for layer in rest)
@@ -221,7 +223,7 @@ def _searched(model: keras.Model) -> tuple[dict[str, keras.Variable], dict[str, 
 def _check_options(
     prune_ratio: Any, protocol: Any, num_rollouts: Any, reward_type: Any, metric: Any, seed: Any
 ) -> None:
-    if isinstance(prune_ratio, bool) or not isinstance(prune_ratio, numbers.Real) or not 0 < prune_ratio < 1:
+    if isinstance(prune_ratio, bool) or not isinstance(prune_ratio, numbers.Real) or not 0 < float(prune_ratio) < 1:
         raise InputError(f"prune_ratio must be between 0 and 1. Received: {prune_ratio!r}")
     for name, value, choices in (("protocol", protocol, PROTOCOLS), ("reward_type", reward_type, REWARD_TYPES)):
         if value not in choices:

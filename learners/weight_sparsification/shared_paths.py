@@ -50,7 +50,7 @@ def shared_grams(
     parts = collect_parts(
         model, [images[first : max(end, first + 1)]], kept, first_image=first if share else len(images)
     )
-    grams = {}
+    grams: dict[str, Moment] = {}
     for path, part in parts.items():
         if path in kept:
             grams[path] = kept[path].sample(np.concatenate(workers.all_gather(part)))

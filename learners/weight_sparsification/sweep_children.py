@@ -75,7 +75,9 @@ def run_jobs(
         show: is called about ten times a second.
         keep_open: file descriptors that the processes inherit.
     """
-    waiting, running, ended = list(enumerate(jobs)), {}, {}
+    waiting = list(enumerate(jobs))
+    running: dict[int, Child] = {}
+    ended: dict[str, Ended] = {}
     try:
         while waiting or running:
             for place in range(places):
@@ -86,7 +88,7 @@ def run_jobs(
                 if (result := child.result()) is not None:
                     ended[child.job.name] = result
                     del running[place]
-            show(_states(jobs, running.values(), ended))
+            show(_states(jobs, list(running.values()), ended))
             if running:
                 time.sleep(_PAUSE)
     finally:

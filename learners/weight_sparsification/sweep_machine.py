@@ -28,7 +28,7 @@ class Machine(NamedTuple):
 class Places(NamedTuple):
     """How many members run at a time, and what decided it."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # in place of the tuple's method, which nobody calls
     reason: str
 
 

@@ -59,7 +59,7 @@ class SweepScreen:
 
     def __exit__(self, *exception: object) -> None:
         if self._bars is not None:
-            self._draw()  # how it ended, which may have come too soon after the frame before
+            self._draw(self._bars)  # how it ended, which may have come too soon after the frame before
             self._bars.stop()
 
     def say(self, line: str) -> None:
@@ -76,18 +76,18 @@ class SweepScreen:
             return
         self._next_time = now + (SECONDS_BETWEEN_LINES if self._bars is None else SECONDS_BETWEEN_FRAMES)
         if self._bars is not None:
-            self._draw()
+            self._draw(self._bars)
         else:
             running = [state for state in states if state.status == "runs"]
             told = [f"{self._titles[state.name]}: {in_short(state)}" for state in running]
             others = _counted(states)
             print(" | ".join([*told, *([others] if others else [])]), file=self._stream, flush=True)
 
-    def _draw(self) -> None:
+    def _draw(self, bars: Progress) -> None:
         for state in self._states:
             self._shares[state.name] = max(self._shares[state.name], share_done(state))
-            self._bars.update(self._tasks[state.name], completed=self._shares[state.name], status=in_short(state))
-        self._bars.refresh()
+            bars.update(self._tasks[state.name], completed=self._shares[state.name], status=in_short(state))
+        bars.refresh()
 
 
 def in_short(state: State) -> str:

@@ -1,7 +1,7 @@
 """Gradient steps of the agent: all that one roll-out allows, in one compiled call."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -104,7 +104,7 @@ def make_learn(actor_shape: NetworkShape, critic_shape: NetworkShape, config: Dd
     signature = [LearnerState(vector(actor_shape), vector(critic_shape), tf.TensorSpec([])), batch]
 
     @tf.function(input_signature=signature)
-    def learn(state: LearnerState, batches: Transition):
+    def learn(state: LearnerState, batches: Transition) -> Any:
         count = tf.shape(batches.state)[0]
         critic_total = actor_total = tf.constant(0.0)
         for index in tf.range(count):
