@@ -27,7 +27,7 @@ def parse_json(text: str | bytes, *, only_finite: bool = True) -> dict[str, Any]
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text
-        numbers = {"parse_constant": _refuse_constant, "parse_float": _finite} if only_finite else {}
+        numbers: dict[str, Any] = {"parse_constant": _refuse_constant, "parse_float": _finite} if only_finite else {}
         value = json.loads(text, object_pairs_hook=_once, **numbers)
     except RecursionError:
         raise ValueError("it is nested too deep") from None

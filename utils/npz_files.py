@@ -1,7 +1,6 @@
 """Arrays in .npz files, wherever these come from: no pickle, and no more memory than the file itself accounts for."""
 
 import contextlib
-import io
 import math
 import os
 import re
@@ -10,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -95,13 +95,13 @@ def _members(archive: zipfile.ZipFile, size: int, deflated: bool) -> dict[str, z
     return members
 
 
-def _read_array(name: str, stream: io.BufferedIOBase, size: int) -> np.ndarray:
+def _read_array(name: str, stream: IO[bytes], size: int) -> np.ndarray:
     dtype, shape, is_fortran, header_bytes = _read_header(name, stream)
     if math.prod(shape) * dtype.itemsize != size - header_bytes:
         raise ValueError(f"{name} has not the size of {dtype} {list(shape)}")
     array = np.empty(shape, dtype, order="F" if is_fortran else "C")
     # Of the array's memory, whatever its axes and its type are.
-    left = memoryview(array.reshape(-1, order="A").view(np.uint8)) if array.size else memoryview(b"")
+    left = array.reshape(-1, order="A").view(np.uint8).data if array.size else memoryview(b"")
     while len(left):
         part = stream.read(min(len(left), _CHUNK))
         if not part:
@@ -115,7 +115,7 @@ def _read_array(name: str, stream: io.BufferedIOBase, size: int) -> np.ndarray:
     return array
 
 
-def _read_header(name: str, stream: io.BufferedIOBase) -> tuple[np.dtype, tuple[int, ...], bool, int]:
+def _read_header(name: str, stream: IO[bytes]) -> tuple[np.dtype, tuple[int, ...], bool, int]:
     """Type, shape, whether columns come first, and the header's bytes."""
     start = stream.read(8)
     length_bytes = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4, b"\x93NUMPY\x03\x00": 4}.get(start)
