@@ -21,4 +21,12 @@ if (($# == 0)); then
     .venv/bin/mypy
 fi
 # worksteal keeps a file's tests together until a process runs out of work; no test may take over five minutes.
-exec "$venv_python" -m pytest -n 2 --dist worksteal --timeout 300 "$@"
+tests=("$venv_python" -m pytest -n 2 --dist worksteal --timeout 300)
+if (($# > 0)); then exec "${tests[@]}" "$@"; fi
+
+# Of a whole run also what the tests went through: of the test processes, not of the programs that they start, whose
+# tracing would cost more than it tells.
+status=0
+"${tests[@]}" --cov --cov-report= || status=$?
+"$venv_python" scripts/print_coverage.py || status=$((status ? status : 1))
+exit "$status"
