@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks style and types and runs all tests in two processes; makes .venv and builds Horovod on first use (without Horovod,
-# tests of several processes are skipped, but in a continuous integration it must be there). Arguments, where given, go
-# to pytest and neither is checked:
+# Checks style and types and runs all tests in two processes, and prints what of the program they went through; makes
+# .venv and builds Horovod on first use (without Horovod, tests of several processes are skipped, but in a continuous
+# integration it must be there). Arguments, where given, go to pytest, and there is nothing else but its tests:
 #
 #   scripts/run_tests.sh
 #   scripts/run_tests.sh tests/compressors -k mask

@@ -141,7 +141,8 @@ def _share_style(element: ElementTree.Element) -> None:
     styles = {child.attrib.get("style") for child in element}
     if len(element) < 2 or len(styles) > 1 or None in styles or any(child.tag != "use" for child in element):
         return
-    (style,) = (text or "" for text in styles)
+    (style,) = styles
+    assert style is not None
     if "opacity" in style or "style" in element.attrib:  # that of the group is another thing than that of its parts
         return
     element.attrib["style"] = COLOUR.sub(_variable, style)
