@@ -10,14 +10,13 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from commands import command_line
-from commands.command_line import CommandLine
-from commands.start import import_tensorflow, learner_class_of, quick_imports, share_processor
-from learners.config import RunConfig
+from utils import interruption
 from utils.errors import InputError, RunError
-from utils.flags import help_text
 
+# All else is imported within `run`, where an interrupt is heeded.
 if TYPE_CHECKING:
+    from commands.command_line import CommandLine
+    from learners.config import RunConfig
     from utils.workers import Workers
 
 COMMANDS = ("export", "compare", "sweep")  # modules of commands/
@@ -28,31 +27,46 @@ USAGE = """usage: python main.py nets/<net>_at_<data>_run.py [--learner ...] [fl
 def run(arguments: list[str]) -> NoReturn:
     """The whole program, from a command line `[program or net script, ...]` to an exit code."""
     debug = any(argument in ("--debug", "--debug=true", "-debug") for argument in arguments)
-    try:
-        sys.exit(_run(arguments))
-    except BrokenPipeError:  # `main.py --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt as interrupt:
-        if debug:
-            raise
-        if "HOROVOD_RANK" not in os.environ:  # else the launcher says it once for all workers
-            is_short = arguments[1:2] in (["export"], ["compare"])
-            hint = "begins anew" if is_short else "goes on from the last checkpoint"
-            print(f"interrupted: the same command {hint}", file=sys.stderr)
-        sys.exit(143 if isinstance(interrupt, _Terminated) else 130)
-    except (InputError, RunError) as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+    command = arguments[1] if arguments[1:2] and arguments[1] in COMMANDS else ""
+    hint = "begins anew" if command in ("export", "compare") else "goes on from the last checkpoint"
+    # Of several workers the launcher says it, once for all.
+    line = None if "HOROVOD_RANK" in os.environ else f"interrupted: the same command {hint}"
+    # A sweep ends its processes first, each of which may take its time.
+    with interruption.heeded(line, None if command == "sweep" else interruption.PATIENCE):
+        try:
+            sys.exit(_run(arguments))
+        except BrokenPipeError:  # `main.py --help | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except KeyboardInterrupt as interrupt:
+            if debug:
+                raise
+            _end(line, interrupt)
+        except (InputError, RunError) as error:
+            if debug:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2 if isinstance(error, InputError) else 1)
+        except Exception:
+            if debug or not interruption.is_asked():
+                raise
+            _end(line, interruption.interrupt())  # what a library made of it
+
+
+def _end(line: str | None, interrupt: KeyboardInterrupt) -> NoReturn:
+    if line is not None:
+        print(line, file=sys.stderr)
+    sys.exit(interruption.exit_code(interrupt))
 
 
 def _run(arguments: list[str]) -> int:
     words = arguments if arguments[0].endswith("_run.py") else arguments[1:]
-    signal.signal(signal.SIGTERM, _stop)
     if words and words[0] in COMMANDS:
         return importlib.import_module(f"commands.{words[0]}").run(words[1:])
+    from commands import command_line
+    from commands.start import import_tensorflow, learner_class_of, quick_imports, share_processor
+    from utils.flags import help_text
+
     if any(word in ("--help", "-help", "-h", "--helpfull") for word in words):
         print(f"{USAGE}\n\n{help_text(command_line.FLAG_GROUPS)}")
         return 0
@@ -68,7 +82,7 @@ def _run(arguments: list[str]) -> int:
     return _start(command, config, helper_class, learner_class)
 
 
-def _start(command: CommandLine, config: RunConfig, helper_class: type, learner_class: type) -> int:
+def _start(command: "CommandLine", config: "RunConfig", helper_class: type, learner_class: type) -> int:
     """Everything that needs TensorFlow."""
     import tensorflow as tf
 
@@ -84,8 +98,9 @@ def _start(command: CommandLine, config: RunConfig, helper_class: type, learner_
             return _work(command, helper, config, workers, learner_class)
 
 
-def _work(command: CommandLine, helper: Any, config: RunConfig, workers: "Workers", learner_class: type) -> int:
+def _work(command: "CommandLine", helper: Any, config: "RunConfig", workers: "Workers", learner_class: type) -> int:
     """What is asked for, as one of the workers."""
+    from commands import command_line
     from learners.agreement import check_agreement
     from utils.files import write_json
     from utils.run_dir import RunDir
@@ -122,19 +137,14 @@ def _work(command: CommandLine, helper: Any, config: RunConfig, workers: "Worker
     return 0
 
 
-def _silent(config: RunConfig) -> RunConfig:
+def _silent(config: "RunConfig") -> "RunConfig":
     """The same, but nothing is said: rank 0 speaks for all workers."""
     run, net = (dataclasses.replace(part, quiet=True) for part in (config.run, config.net))
     return dataclasses.replace(config, run=run, net=net)
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, handled like Ctrl-C but for the exit code."""
-
-
-def _stop(*_) -> NoReturn:
-    raise _Terminated
-
-
 if __name__ == "__main__":
-    run(sys.argv)
+    try:
+        run(sys.argv)
+    finally:  # nothing is left to be saved
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,5 +1,7 @@
 """The one training loop: compiled steps, checkpoints, resume, monitoring. Every learner trains through `train`."""
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +16,13 @@ from learners.precision import FLOAT32
 from learners.train_step import Steps, TrainStep
 from learners.variables import named_arrays, restore_variables
 from nets.tasks import ACCURACY
+from utils import interruption
 from utils.errors import RunError
 from utils.progress import Progress
 from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
-from utils.workers import check_same, from_first, share_variables
+from utils.workers import Workers, check_same, from_first, share_variables
+
+SECONDS_IN_A_CALL = 2.0  # so that an interrupt need not wait for long
 
 
 class TrainingResult(NamedTuple):
@@ -55,7 +60,8 @@ def train(
 ) -> TrainingResult:
     """Trains up to step `len(learning_rates)`, from the last checkpoint if there is one; `step.model` is the result.
 
-    In whatever precision the steps compute, it computes in float32 afterwards.
+    In whatever precision the steps compute, it computes in float32 afterwards. An interrupt waits until a checkpoint is
+    written; but not during the first call, which may take long and has nothing to lose.
 
     Args:
         batches: start step -> endless batches; batch t must depend on t alone.
@@ -76,7 +82,8 @@ def train(
         validation.use(step.model)
     iterator = iter(batches(progress.step))
     batch_size = iterator.element_spec[0].shape[0]
-    with Progress(title, total, initial=progress.step, quiet=monitor.quiet) as bar:
+    start = progress.step
+    with Progress(title, total, initial=start, quiet=monitor.quiet) as bar, contextlib.ExitStack() as held:
         while progress.step < total:
             started, begin = time.perf_counter(), progress.step
             is_epoch_begin, is_update = begin % steps_per_epoch == 0, policy.next_update(begin) == begin
@@ -87,6 +94,7 @@ def train(
             if is_epoch_begin or is_update:
                 check_same(workers, f"weights and masks before step {begin}", lambda: _arrays(step, policy))
             end = _next_stop(begin, total, monitor, steps_per_epoch, policy.next_update(begin + 1))
+            end = min(end, begin + progress.affordable_steps(workers))
             rates = policy.learning_rates(learning_rates[begin:end])
             done = step.run(iterator, rates, begin)
             progress.step_seconds.append((time.perf_counter() - started) / (end - begin))
@@ -105,12 +113,17 @@ def train(
                 monitor.on_row(row)
                 bar.update(end, **{"loss": row["loss"], monitor.metric_name: row["accuracy"]})
             if is_epoch_end:
-                policy.on_epoch_end((end - 1) // steps_per_epoch, {"loss": float(done.losses.mean()), **validated})
+                policy.on_epoch_end((end - 1) // steps_per_epoch, {"loss": progress.epoch_loss(), **validated})
                 _adopt(policy.replacement(), step, validation)
                 step.set_precision()
             progress.seconds += time.perf_counter() - started
+            if _is_asked_to_end(workers):
+                from_first(workers, lambda: progress.save(checkpoint, step, policy))  # all wait for it
+                raise interruption.interrupt()
             if workers.is_first and (end % monitor.save_interval == 0 or end == total):
                 progress.save(checkpoint, step, policy)
+            if begin == start:
+                held.enter_context(interruption.postponed())
     step.set_precision(FLOAT32)
     iterations = total - first_step
     rate = iterations * batch_size * workers.size / progress.seconds
@@ -149,11 +162,14 @@ class _Position:
         step_seconds=(),
         total=0,
         divergence_sum=None,
+        epoch_loss_sum=0.0,
+        epoch_steps=0,
     ):
         self.step, self.seconds, self.history, self.step_seconds = step, seconds, list(history), list(step_seconds)
         self.total = total  # steps of the whole training, 0: not known
         self.loss_sum, self.quality, self.images, self.steps = loss_sum, quality, images, steps
         self.divergence_sum = divergence_sum  # None: no teacher, or no step since the last row
+        self.epoch_loss_sum, self.epoch_steps = epoch_loss_sum, epoch_steps
 
     @classmethod
     def resume(cls, path: Path, step: TrainStep, policy: Policy) -> "_Position | None":
@@ -182,13 +198,33 @@ class _Position:
         write_checkpoint(path, Checkpoint(_arrays(step, policy), dict(vars(self))))
 
     def add(self, end: int, done: Steps, batch_size: int) -> None:
-        self.loss_sum += float(done.losses.sum(dtype=np.float64))
-        if done.divergences is not None:
-            self.divergence_sum = (self.divergence_sum or 0.0) + float(done.divergences.sum(dtype=np.float64))
+        # One after the other, so that the sums do not depend on where the calls of the compiled loop ended.
+        for loss in done.losses.tolist():
+            self.loss_sum += loss
+            self.epoch_loss_sum += loss
+        for divergence in [] if done.divergences is None else done.divergences.tolist():
+            self.divergence_sum = (self.divergence_sum or 0.0) + divergence
+        self.epoch_steps += len(done.losses)
         self.quality += done.quality
         self.images += len(done.losses) * batch_size
         self.steps += len(done.losses)
         self.step = end
+
+    def epoch_loss(self) -> float:
+        """The mean loss of the epoch that ends; starts the next."""
+        mean = self.epoch_loss_sum / self.epoch_steps
+        self.epoch_loss_sum, self.epoch_steps = 0.0, 0
+        return mean
+
+    def affordable_steps(self, workers: Workers) -> int:
+        """How many a call may take at most.
+
+        Several workers must stop together and at the same steps in every start: there each stop leaves its rounding in
+        the mean of their statistics.
+        """
+        if workers.size > 1 or not self.step_seconds:
+            return sys.maxsize
+        return max(1, int(SECONDS_IN_A_CALL / self.step_seconds[-1]))
 
     def row(self, rate: float, sparsity: float) -> dict[str, float]:
         """The means of losses and accuracy since the last row; starts the next."""
@@ -221,6 +257,16 @@ def _next_stop(step: int, total: int, monitor: Monitor, steps_per_epoch: int, up
     intervals = (monitor.summary_interval, monitor.save_interval, steps_per_epoch)
     stops = [(step // interval + 1) * interval for interval in intervals]
     return min([*stops, total] + ([] if update is None else [update]))
+
+
+def _is_asked_to_end(workers: Workers) -> bool:
+    """Whether this worker or, of several, any of them was interrupted; then all end here."""
+    if workers.size == 1:
+        return interruption.is_asked()
+    if float(workers.sum([tf.constant(float(interruption.is_asked()))])[0]) == 0:
+        return False
+    interruption.ask()
+    return True
 
 
 def _check_finite(losses: np.ndarray, begin: int, rates: np.ndarray, checkpoint: Path) -> None:

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from utils import interruption
 from utils.errors import InputError, RunError
 
 Result = TypeVar("Result")
@@ -184,6 +185,8 @@ def telling_of_lost_workers(workers: Workers, timeout: int) -> Iterator[None]:
     except tf.errors.OpError as error:
         if workers.size == 1 or "horovod" not in str(error).lower():
             raise
+        if interruption.is_asked():  # as the other worker was, which was faster
+            raise interruption.interrupt() from error
         raise RunError(
             f"another worker ended or did not answer; --worker_timeout is {timeout} s, which must be more than a "
             "roll-out or a finalist takes. The last checkpoint stays"

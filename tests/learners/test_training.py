@@ -1,3 +1,5 @@
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -6,12 +8,14 @@ import tensorflow as tf
 from compressors.masks import MaskSet
 from compressors.policies import DynamicPruning, Policy
 from compressors.schedules import PolynomialSchedule
+from learners import training
 from learners.evaluation import Evaluation
 from learners.train_step import TrainStep
 from learners.training import Monitor, train
 from learners.variables import named_arrays, restore_variables
 from nets.layers import FusedBatchNormalization
 from utils.errors import InputError, RunError
+from utils.interruption import Terminated, heeded
 from utils.run_dir import read_checkpoint
 
 
@@ -138,6 +142,76 @@ def test_a_killed_training_ends_bit_for_bit_like_one_that_was_not(tmp_path, row_
     for name, array in (named_arrays(whole_model.variables) | whole_policy.state()).items():
         found = (named_arrays(model.variables) | policy.state())[name]
         np.testing.assert_array_equal(found, array, err_msg=name)
+
+
+def _interrupt_at(step, monitor):
+    """The monitor of a training that is interrupted as it tells of this step."""
+
+    def on_row(row):
+        if row["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    return monitor._replace(on_row=on_row)
+
+
+def test_an_interrupted_training_saves_where_it_is_and_ends_like_one_that_was_not(tmp_path):
+    whole_model, path = _model(), tmp_path / "interrupted.npz"
+    whole, _, _ = _train(whole_model, tmp_path / "whole.npz")
+    with pytest.raises(Terminated), heeded(None):
+        _train(_model(), path, monitor=_interrupt_at(8, Monitor(4, 100, quiet=True)))
+    assert read_checkpoint(path).meta["step"] == 8
+    model = _model(seed=1)
+    resumed, _, _ = _train(model, path)
+    assert resumed.history == whole.history
+    for name, array in named_arrays(whole_model.variables).items():
+        np.testing.assert_array_equal(named_arrays(model.variables)[name], array, err_msg=name)
+
+
+def test_the_first_call_is_interrupted_at_once_for_there_is_nothing_to_save(tmp_path):
+    path = tmp_path / "c.npz"
+    with pytest.raises(Terminated), heeded(None):
+        _train(_model(), path, monitor=_interrupt_at(2, Monitor(2, 100, quiet=True)))
+    assert not path.exists()
+
+
+def _recorded(monkeypatch):
+    """The losses of each call of the compiled loop."""
+    calls, run = [], TrainStep.run
+
+    def recorded(self, iterator, rates, first_step=0):
+        done = run(self, iterator, rates, first_step)
+        calls.append(done.losses.tolist())
+        return done
+
+    monkeypatch.setattr(TrainStep, "run", recorded)
+    return calls
+
+
+def test_slow_steps_are_taken_few_at_a_time_which_changes_no_bit(tmp_path, monkeypatch):
+    whole_model, model = _model(), _model()
+    whole, _, _ = _train(whole_model, tmp_path / "whole.npz", monitor=Monitor(20, 20, quiet=True), policy=Policy())
+    monkeypatch.setattr(training, "SECONDS_IN_A_CALL", 0.0)
+    calls = _recorded(monkeypatch)
+    slow, _, _ = _train(model, tmp_path / "slow.npz", monitor=Monitor(20, 20, quiet=True), policy=Policy())
+    assert [len(losses) for losses in calls] == [7, *[1] * 13]  # an epoch has 7 steps; how long one takes was not known
+    assert slow.history == whole.history
+    for one, other in zip(model.variables, whole_model.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("monitor", [Monitor(20, 20, quiet=True), Monitor(3, 2, quiet=True)], ids=["few", "many"])
+def test_policies_are_told_the_mean_loss_of_the_whole_epoch(tmp_path, monkeypatch, monitor):
+    told, calls = [], _recorded(monkeypatch)
+
+    class Listening(Policy):
+        def on_epoch_end(self, epoch, logs):
+            told.append((epoch, logs["loss"]))
+
+    _train(_model(), tmp_path / "c.npz", monitor=monitor, policy=Listening())
+    losses = np.concatenate(calls)
+    assert [epoch for epoch, _ in told] == [0, 1, 2]
+    for (_, loss), first in zip(told, (0, 7, 14), strict=True):
+        assert loss == pytest.approx(losses[first : first + 7].mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize(("before", "after", "resumed_at"), [(20, 10, 5), (10, 20, 10), (20, 7, 4)])
