@@ -3,15 +3,19 @@
 python main.py nets/resnet_at_cifar10_run.py --learner weight-sparse [flags]
 """
 
-import dataclasses
-import importlib
-import os
 import signal
-import sys
-from typing import TYPE_CHECKING, Any, NoReturn
 
-from utils import interruption
-from utils.errors import InputError, RunError
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what has not begun, or has ended, ends without a traceback
+
+import dataclasses  # noqa: E402
+import importlib  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from typing import TYPE_CHECKING, Any, NoReturn  # noqa: E402
+
+from utils import interruption  # noqa: E402
+from utils.errors import InputError, RunError  # noqa: E402
 
 # All else is imported within `run`, where an interrupt is heeded.
 if TYPE_CHECKING:
@@ -144,7 +148,4 @@ def _silent(config: "RunConfig") -> "RunConfig":
 
 
 if __name__ == "__main__":
-    try:
-        run(sys.argv)
-    finally:  # nothing is left to be saved
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    run(sys.argv)
