@@ -74,7 +74,7 @@ def test_a_member_s_own_command_is_kept(run, fakes, tmp_path):
     kept = json.loads((tmp_path / "family" / "sweep.json").read_text())["commands"]["ratio_0.9"]
     assert kept.split()[:2] == ["python", "main.py"]
     assert kept.split()[2:] == fakes.words_of("ratio_0.9")
-    main.command_line.check_command_line(kept.split()[2:])
+    command_line.check_command_line(kept.split()[2:])
 
 
 def test_a_network_that_is_trained_already_needs_no_dense_run(run, fakes):
