@@ -101,7 +101,7 @@ class RunDir:
             self._delete()
         if known.exists():
             self._check_same(known, config)
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(not _is_of_a_start(path) for path in self.path.iterdir()):
             raise InputError(f"--run_dir {self.path} is not empty and holds no run of ours: give another directory")
         else:
             write_json(known, dict(config))
@@ -157,3 +157,8 @@ class RunDir:
         if self._workers.is_first:
             stages = self._read_stages() | {name: {"seconds": seconds, **(result or {})}}
             write_json(self.path / "stages.json", stages)
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Whether a run leaves it that was killed before it had written its configuration."""
+    return path.name.startswith(".config.partial")
