@@ -110,7 +110,7 @@ def verify(options: argparse.Namespace) -> int:
 
     found = verify_directory(options.verify, workers=options.workers, quiet=options.quiet)
     for problem in found.problems:
-        print(printable(problem))
+        print(printable(str(problem)))
     told = f"{found.records[0]} training and {found.records[1]} validation images of {found.classes} classes"
     print(f"{told}: {len(found.problems) or 'no'} problem{'' if len(found.problems) == 1 else 's'}")
     return 1 if found.problems else 0

@@ -27,7 +27,7 @@ def pack(value: Any) -> np.ndarray:
 
 def unpack(message: np.ndarray) -> Any:
     """The value that was packed. Named tuples are of classes that this process has loaded; nothing is imported."""
-    content = memoryview(np.ascontiguousarray(message)).cast("B")
+    content = np.ascontiguousarray(message).data.cast("B")
     start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
     return _Reader(content[start:]).value(json.loads(bytes(content[_LENGTH:start])))
 
