@@ -83,7 +83,9 @@ find_net_script() {
     for found in "$1" "$repo_root/$1"; do
         if [[ -f "$found" && -r "$found" ]]; then
             found="$(realpath -- "$found")"
-            echo "${found#"$repo_root"/}"
+            found="${found#"$repo_root"/}"
+            if [[ "$found" == -* ]]; then found="./$found"; fi # or it would be taken for a flag
+            printf '%s\n' "$found"
             return
         fi
     done

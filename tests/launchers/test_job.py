@@ -1,11 +1,13 @@
 """Whole jobs over the real horovodrun on this machine: how they end, and that nothing of them stays."""
 
+import json
 import os
 import signal
 import time
 
 import pytest
 
+from launchers.horovod import ROOT
 from tests.launchers.jobs import ADDING, WAITING, needs_horovod
 
 pytestmark = needs_horovod
@@ -26,6 +28,26 @@ def test_lines_of_all_ranks_come_with_rank_and_host_and_exit_code_0(start):
     running = start(["-n=2"], code)
     assert sorted(ended_by(running, 0)) == ["[0 localhost] err ü", "[1 localhost] err ü"]
     assert sorted(running.lines) == ["[0 localhost] out 0\n", "[1 localhost] out 1\n"]
+
+
+def test_no_shell_on_the_way_reads_the_flags(start, tmp_path):
+    flags = [
+        "--run_dir=a b",
+        "$(touch hacked)",
+        "`touch hacked`",
+        "x; touch hacked",
+        'it\'s "x"',
+        "*",
+        "\\",
+        "",
+        "-x",
+        "a\nb",
+    ]
+    running = start(["-n=2"], "import json, sys; print(json.dumps(sys.argv[1:]))", *flags)
+    ended_by(running, 0)
+    assert sorted(line.partition("] ")[2] for line in running.lines) == [json.dumps(flags) + "\n"] * 2
+    assert not list(tmp_path.rglob("hacked"))
+    assert not (ROOT / "hacked").exists()
 
 
 def test_fewer_ranks_than_slots_are_as_many_as_asked(start):

@@ -107,6 +107,33 @@ def test_flags_reach_main_as_they_were_typed(checkout):
     assert not (checkout.root / "hacked").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["a b; touch hacked", "$(touch hacked)", "`touch hacked`", 'it\'s "x"', "*", "new\nline"]
+)
+def test_a_net_script_a_folder_and_a_run_directory_of_any_name_are_taken_as_they_are(checkout, tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / f"{name}_run.py").touch()
+    flags = ["--run_dir", name, f"--own_data={name}", "--own_model", f"{name}.keras", f"--data_hdfs_host={name}", name]
+    started = checkout.started(f"./{name}_run.py", *flags, cwd=folder)
+    assert started["arguments"] == ["main.py", str(folder / f"{name}_run.py"), *flags]
+    assert started["caller"] == str(folder)
+    assert not list(tmp_path.rglob("hacked"))
+    refused = checkout.run(f"{name}/none_run.py")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"no such net script. Received: {name}/none_run.py" in refused.stderr
+    assert not list(tmp_path.rglob("hacked"))
+
+
+def test_a_net_script_whose_name_begins_with_a_hyphen_is_no_flag(checkout):
+    (checkout.root / "-n_run.py").touch()
+    check_refused(checkout.run("-n_run.py"), "the first argument must be a net script")
+    assert checkout.started("./-n_run.py")["arguments"][1:] == ["./-n_run.py"]
+    number = checkout.run("nets/a_at_b_run.py", "-n=a[$(touch hacked)]")
+    check_refused(number, "take a number of processes")
+    assert not list(checkout.root.rglob("hacked"))
+
+
 def test_main_runs_at_the_root_in_place_of_the_shell(checkout):
     process = subprocess.Popen(
         [checkout.root / "scripts/run_local.sh", "nets/a_at_b_run.py"], env=checkout.env, stdout=subprocess.PIPE
