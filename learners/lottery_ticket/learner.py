@@ -83,6 +83,10 @@ class LotteryTicketLearner(Learner):
         for number in rounds:
             if _stage(number) not in self.run_dir.stages():
                 self._train_round(number, step, policy)
+            if number > 1 and self.workers.is_first:
+                # Its network is kept; where its training stood nobody asks any more. A kill may have left it.
+                for path in self._checkpoint(number - 1).parent.glob("checkpoint*.npz"):
+                    path.unlink()
         restore_training(self._checkpoint(rounds[-1]), step, policy)
         return self._report(model)
 
@@ -120,9 +124,6 @@ class LotteryTicketLearner(Learner):
         }
         self.run_dir.finish_stage(name, result.seconds, figures)
         self.say(f"round {number} of {last}: test {self.helper.metric_name} {tested['accuracy']:.4f}")
-        if number > 1 and self.workers.is_first:  # its network is kept; where its training stood nobody asks any more
-            for path in self._checkpoint(number - 1).parent.glob("checkpoint*.npz"):
-                path.unlink()
 
     def _checkpoint(self, number: int) -> Path:
         return self.run_dir.path / _stage(number) / "checkpoint.npz"

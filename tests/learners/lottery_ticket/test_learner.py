@@ -250,6 +250,7 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, monke
         np.testing.assert_equal(network(tmp_path / "killed", number), network(tmp_path / "whole", number))
     whole, killed = (without_times(report(tmp_path / name)) for name in ("whole", "killed"))
     assert killed == whole
+    assert not (tmp_path / "killed" / "round_1" / "checkpoint.npz").exists(), "as in a run that was not killed"
     ends = [read_checkpoint(tmp_path / name / "round_2" / "checkpoint.npz") for name in ("whole", "killed")]
     np.testing.assert_equal(ends[1].arrays, ends[0].arrays)
     times = ("seconds", "step_seconds")
