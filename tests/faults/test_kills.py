@@ -56,17 +56,19 @@ def test_full_precision(starts, undisturbed, tmp_path):
 
 
 def test_search_and_training_under_masks(starts, undisturbed, tmp_path):
-    flags = f"""--learner weight-sparse {SHORT} --ws_prune_ratio 0.75 --ws_nb_rlouts 12 --ws_nb_rlouts_min 8
+    flags = f"""--learner weight-sparse {SHORT} --ws_prune_ratio 0.75 --ws_nb_rlouts 12 --ws_nb_rlouts_min 7
         --ws_nb_iters_ft 4 --ws_nb_finalists 2 --save_path {undisturbed(FULL_PREC)}/dense/model.keras"""
     events = [
         Kill(".stages*", "rename"),
         Kill(".paths*", "write", (3, 40)),
-        Interrupt("search.jsonl", SIGTERM, at=2),
-        Kill("search.jsonl", "open", (1, 4)),
+        Kill("search.jsonl", "open", (2, 6)),  # the given allocations are six
         Kill("search/*.npz", "write", (3, 60)),
+        Kill("finalists/*resolved*", "write", (3, 40)),
+        Interrupt("search.jsonl", SIGTERM, at=2),
+        Kill("search.jsonl", "open", (1, 2)),  # the agent learns
+        Kill("search/*.npz", "remove"),
         AfterSeconds(8.0),
-        Kill("search/*.npz", "remove", (1, 3)),
-        Kill("finalists/*.npz", "write", (3, 40)),
+        Kill("finalists/*finalist*", "write", (3, 40)),
         Interrupt("finalists/*finalist*", SIGINT),
         Kill("finalists/*finalist*", "rename", (0, 2)),
         *trained("training"),
