@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from launchers.processes import descendants
 from nets.resnet import build_resnet
 from tests.workers.two_processes import needs_horovod
 
@@ -150,25 +151,34 @@ def lines_of_search(run_dir):
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-@pytest.mark.parametrize(
-    ("victim", "is_time"),
-    [
-        (1, lambda run_dir: lines_of_search(run_dir) >= 11),
-        (0, lambda run_dir: (run_dir / "training" / "checkpoint.npz").exists()),
-    ],
-    ids=["rank 1 in the search", "rank 0 in the training"],
-)
-def test_a_worker_that_is_killed_ends_the_job_and_the_same_command_goes_on(undisturbed, tmp_path, victim, is_time):
-    run_dir = tmp_path / "run"
+def killed_when(is_time, run_dir, victims):
+    """What a job printed some processes of which were killed at a time, and its exit code."""
     process = started(run_dir, SEARCH)
-    wait_until(lambda: is_time(run_dir), process)
-    os.kill(processes_of(run_dir)[victim], signal.SIGKILL)
+    wait_until(is_time, process)
+    for pid in victims(process):
+        os.kill(pid, signal.SIGKILL)
     began = time.monotonic()
     printed, _ = process.communicate(timeout=60)
     assert time.monotonic() - began < 60
-    assert process.returncode == 1
-    assert f"error: rank {victim} on localhost was ended by signal 9 (SIGKILL)" in printed.splitlines()[-1]
     assert not processes_of(run_dir)
+    return printed, process.returncode
+
+
+def test_a_job_that_loses_processes_again_and_again_ends_like_one_that_did_not(undisturbed, tmp_path):
+    run_dir = tmp_path / "run"
+
+    def everything(process):
+        return [process.pid, *(found.pid for found in descendants(process.pid))]
+
+    _, code = killed_when((run_dir / "dense" / "checkpoint.npz").exists, run_dir, everything)
+    assert code == -signal.SIGKILL
+    for victim, is_time in (
+        (1, lambda: lines_of_search(run_dir) >= 11),
+        (0, (run_dir / "training" / "checkpoint.npz").exists),
+    ):
+        printed, code = killed_when(is_time, run_dir, lambda _, victim=victim: [processes_of(run_dir)[victim]])
+        assert code == 1
+        assert f"error: rank {victim} on localhost was ended by signal 9 (SIGKILL)" in printed.splitlines()[-1]
 
     run(run_dir, SEARCH)
     expected, _ = undisturbed
@@ -176,6 +186,7 @@ def test_a_worker_that_is_killed_ends_the_job_and_the_same_command_goes_on(undis
     assert report(run_dir) == report(expected)
     for one, other in zip(weights(run_dir), weights(expected), strict=True):
         np.testing.assert_array_equal(one, other)
+    assert not [path for path in run_dir.rglob("*") if "partial" in path.name]
 
 
 def test_a_run_of_two_goes_on_with_one(undisturbed, tmp_path, run_program):
