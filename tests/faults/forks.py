@@ -21,6 +21,7 @@ import main  # noqa: E402
 from commands.start import learner_class_of, quick_imports  # noqa: E402
 from learners.config import LEARNERS  # noqa: E402
 from tests.faults.plug import Plug  # noqa: E402
+from utils import interruption  # noqa: E402
 
 PAUSE = 0.002
 
@@ -60,6 +61,7 @@ def _become_program(order: dict[str, Any], writer: int) -> None:
 
     for descriptor, stream in ((1, "out"), (2, "err")):
         os.dup2(os.open(order["log"] + stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    interruption.PATIENCE = 1e6  # seconds; the machine may be busy, and what is tested is that all is saved
     # Tests that a shell started in the background ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     plug = Plug(order["run_dir"], **order["plug"], tell=tell)
