@@ -97,7 +97,7 @@ def with_network(command: CommandLine) -> tuple[RunConfig, type]:
 def _net_script(word: str) -> Path:
     """The script named on the command line, relative to here or to the project."""
     for path in (Path(word), ROOT / word):
-        if path.is_file() and path.suffix == ".py":
+        if os.path.isfile(path) and path.suffix == ".py":
             return path
     known = ", ".join(sorted(f"nets/{path.name}" for path in (ROOT / "nets").glob("*_run.py")))
     raise InputError(f"there is no net script {word}, nor a command of that name. Ours: {known}")

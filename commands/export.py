@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from commands.start import import_tensorflow, learner_class_of, quick_imports, s
 from export.config import DEFAULT_FORMATS, FORMAT_NAMES, parse_formats
 from utils.argument_parser import ArgumentParser
 from utils.errors import InputError
+from utils.json_files import read_json
 from utils.version import VERSION
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def finished_run(path: Path) -> FinishedRun:
             "The run's own command, given again, writes it and repeats nothing else"
         )
     directory = Path(recorded["directory"])  # relative paths among its flags start there
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # unlike Path.is_dir it takes any name
         directory = command_line.ROOT
     with contextlib.chdir(directory):
         script = command_line.ROOT / recorded["script"]  # an absolute path stays one
@@ -131,10 +132,12 @@ def _not_by_default() -> str:
 
 def _recorded_command(path: Path) -> dict[str, Any] | None:
     try:
-        recorded = json.loads((path / command_line.COMMAND_FILE).read_text(encoding="utf-8"))
-        return recorded if {"script", "flags", "directory"} <= recorded.keys() else None
-    except (OSError, ValueError, AttributeError):
+        recorded = read_json(path / command_line.COMMAND_FILE)
+    except (OSError, ValueError):
         return None
+    flags = recorded.get("flags")
+    words = [recorded.get("script"), recorded.get("directory"), *(flags if isinstance(flags, list) else [None])]
+    return recorded if all(isinstance(word, str) for word in words) else None
 
 
 def _report(path: Path, recorded: dict[str, Any] | None) -> Mapping[str, Any]:
@@ -144,7 +147,7 @@ def _report(path: Path, recorded: dict[str, Any] | None) -> Mapping[str, Any]:
     if (path / "report.json").is_file():
         return read_report(path)
     try:
-        done = ", ".join(json.loads((path / "stages.json").read_text(encoding="utf-8"))) or "nothing"
+        done = ", ".join(read_json(path / "stages.json")) or "nothing"
     except (OSError, ValueError):
         done = "nothing"
     again = "The same command again goes on"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from commands import command_line
 from commands.sweep_words import USAGE, Plan, read_plan
 from export.config import parse_formats
+from export.report_schema import whole_report
 from learners.weight_sparsification.sweep_children import Ended, Job, State, run_jobs
 from learners.weight_sparsification.sweep_family import FamilyDir, is_finished, work_done
 from learners.weight_sparsification.sweep_machine import (
@@ -27,6 +28,7 @@ from learners.weight_sparsification.sweep_machine import (
 from learners.weight_sparsification.sweep_plan import LOGS, Member
 from learners.weight_sparsification.sweep_screen import SweepScreen
 from utils.errors import InputError, RunError
+from utils.json_files import read_json
 from utils.progress import format_seconds
 
 _LAST_LINES = 5  # of a failed member's output
@@ -243,8 +245,11 @@ def _json(words: Sequence[str]) -> str:
 
 def _exported(member: Member) -> set[str]:
     """The formats that the member's report tells of, refused ones too."""
-    report = json.loads((member.run_dir / "report.json").read_text(encoding="utf-8"))
-    return {row["format"] for row in (report.get("exports") or {}).get("formats", ())}
+    try:
+        report = whole_report(read_json(member.run_dir / "report.json"))
+    except ValueError:  # of which the export itself says what it is
+        return set()
+    return {row["format"] for row in report.get("exports", {}).get("formats", ())}
 
 
 def _peak_of_children() -> int:

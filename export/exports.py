@@ -1,7 +1,6 @@
 """The files of a finished run: made, proved by their own runtimes, measured; and the record of all that."""
 
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -21,9 +20,11 @@ from export.keras_model import KerasRunner
 from export.latency import interleaved_seconds, milliseconds
 from export.peak_memory import peak_memory
 from export.proof import EvaluationSet, Proof, is_equal, prove
+from export.report_schema import ExportRow, Exports, check_types
 from export.stored_bytes import layer_rows, network_ideal_bytes, network_nonzero
 from utils.errors import RunError, first_line
 from utils.files import write_json
+from utils.json_files import read_json
 from utils.progress import Progress
 
 DIRECTORY = "exports"
@@ -108,13 +109,21 @@ def read_exports(run_dir: Path, model: keras.Model, dense: keras.Model) -> dict[
     """The record of earlier exports of the same networks, of files that are still there; None where there is none."""
     path = run_dir / DIRECTORY / FILE_NAME
     try:
-        exports = json.loads(path.read_text(encoding="utf-8"))
+        exports = read_json(path)
+        check_types(exports, Exports)
         if exports["model_digest"] != digest(model, dense):
             return None
-        rows = [row for row in exports["formats"] if "refused" in row or (run_dir / row["file"]).exists()]
+        if not _is_whole(exports["dense"]):
+            return None
+        rows = [row for row in exports["formats"] if _is_whole(row)]
+        rows = [row for row in rows if "refused" in row or (run_dir / row["file"]).exists()]
         return exports | {"formats": rows}
-    except (OSError, ValueError, KeyError, TypeError):  # made anew, as if there were none
+    except (OSError, ValueError):  # made anew, as if there were none
         return None
+
+
+def _is_whole(row: ExportRow) -> bool:
+    return "refused" in row or ExportRow.__optional_keys__ - {"refused"} <= row.keys()
 
 
 def check_writable(directory: Path) -> None:

@@ -1,6 +1,5 @@
 """What a run reports at its end: `report.json` for programs, a sentence and tables for people."""
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -11,10 +10,11 @@ import numpy as np
 
 from export.page.summary import summary
 from export.page.wording import ARROW, TIMES
-from export.report_schema import Report, complete_report
+from export.report_schema import Report, complete_report, whole_report
 from export.report_tables import FILE_NAME, Quality, duration, kilobytes, percent, print_exports_table, print_tables
 from utils.errors import InputError
 from utils.files import write_json
+from utils.json_files import read_json
 from utils.tables import plain_text, terminal
 
 PLAIN_WIDTH = 110
@@ -44,10 +44,10 @@ def read_report(run_dir: str | Path) -> Report:
     """
     path = Path(run_dir) / FILE_NAME
     try:
-        return complete_report(json.loads(path.read_text(encoding="utf-8")))
+        return whole_report(read_json(path))
     except FileNotFoundError:
         raise InputError(f"There is no finished run in {run_dir}: it has no {FILE_NAME}") from None
-    except (TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a whole report: {error}") from error
 
 

@@ -1,7 +1,8 @@
 """The keys of `report.json`, which other programs read."""
 
-from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict, cast
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any, NotRequired, TypedDict, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 
 class DenseResult(TypedDict):
@@ -183,6 +184,7 @@ PARTS = {
     "exports": Exports,
 }
 LIST_PARTS = {"layers": LayerRow, "stages": Stage, "rounds": RoundRow}
+LARGEST = 1e30  # of what a report tells nothing comes near; sums and differences of such numbers are still finite
 ABSENT_PARTS: dict[str, Any] = {"compressed": None, "search": None, "training": None, "layers": []}
 
 
@@ -203,6 +205,60 @@ def complete_report(report: Mapping[str, Any]) -> Report:
     if missing:
         raise ValueError(f"A report must have the keys {', '.join(missing)}")
     return cast(Report, complete)
+
+
+def whole_report(value: Mapping[str, Any]) -> Report:
+    """`value`, read from a file and so perhaps anything, as `complete_report` would have it.
+
+    Raises:
+        ValueError: it is no whole report; the message says what is wrong with it.
+    """
+    complete = {**value, **{part: absent for part, absent in ABSENT_PARTS.items() if part not in value}}
+    check_types(complete, Report)
+    return cast(Report, complete)
+
+
+def check_types(value: Any, wanted: Any) -> None:
+    """Raises ValueError for the first thing in `value` that is missing or not as `wanted`, one of the types above."""
+    for place, sentence in _wrong(value, wanted, ""):
+        raise ValueError(f"{place or 'it'} {sentence}")
+
+
+def _wrong(value: Any, wanted: Any, place: str) -> Iterator[tuple[str, str]]:
+    """The place and what must be there, of each thing in `value` that is wrong."""
+    if type(None) in (kinds := get_args(wanted)):
+        if value is not None:
+            yield from _wrong(value, kinds[0], place)
+    elif isinstance(value, dict) and is_typeddict(wanted):
+        hints, within = _hints_of(wanted), f"{place}." if place else ""
+        for key in sorted(wanted.__required_keys__ - value.keys()):
+            yield within + key, "is missing"
+        for key in hints.keys() & value.keys():
+            yield from _wrong(value[key], hints[key], within + key)
+    elif isinstance(value, dict) and get_origin(wanted) is dict:
+        for key, item in value.items():
+            yield from _wrong(item, kinds[1], f"{place}.{key}")
+    elif isinstance(value, list) and get_origin(wanted) is list:
+        for number, item in enumerate(value):
+            yield from _wrong(item, kinds[0], f"{place}[{number}]")
+    elif sentence := _wrong_plain(value, wanted):
+        yield place, f"must be {sentence}. Received: {value!r:.100}"
+
+
+def _wrong_plain(value: Any, wanted: Any) -> str:
+    """What a text or number must be; nothing where it is that."""
+    if wanted is str:
+        return "" if isinstance(value, str) else "text"
+    if wanted not in (int, float):
+        return "a list" if get_origin(wanted) is list else "names and values"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "a number"
+    if not abs(value) <= LARGEST:
+        return f"at most {LARGEST:g}"
+    return "a whole number" if wanted is int and value != int(value) else ""
+
+
+_hints_of = functools.cache(get_type_hints)
 
 
 def _missing(value: Mapping[str, Any], part_type: Any, prefix: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from datasets.ilsvrc12.conversion_source import Shard
 from datasets.own_split import shortened
 from utils.errors import InputError
 from utils.files import write_json
+from utils.json_files import read_json
 
 STATE_FILE = "conversion.json"
 SECONDS_BETWEEN_SAVES = 1.0
@@ -122,9 +122,15 @@ def read_finished(directory: Path) -> tuple[dict[str, Any], dict[str, dict[str, 
     if not path.exists():
         return None
     try:
-        state = json.loads(path.read_text())
+        state = read_json(path)
+        if not all(isinstance(state.get(part), dict) for part in ("settings", "shards")):
+            raise ValueError("it has no settings or shards")
+        for name, shard in state["shards"].items():
+            counts = [shard.get("records"), shard.get("bytes")] if isinstance(shard, dict) else [None]
+            if any(type(count) is not int or count < 0 for count in counts):
+                raise ValueError(f"{name} has no records or bytes")
         return state["settings"], state["shards"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} must be what a conversion left. Received: a damaged file ({error})") from error
 
 

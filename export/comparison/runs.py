@@ -1,15 +1,15 @@
 """The runs to compare, read from their directories; whatever cannot be compared is refused here."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.comparison.measures import ACCURACY, NUMBERS, Measures, measures_of
-from export.report_schema import complete_report
+from export.comparison.measures import ACCURACY, Measures, measures_of
+from export.report_schema import whole_report
 from utils.errors import InputError
+from utils.json_files import read_json
 
 REPORT, CONFIG = "report.json", "config.json"
 MOST_HINTS = 8  # runs that a message proposes
@@ -99,46 +99,19 @@ def _problem(directory: Path) -> str | None:
 def _read_run(name: str, directory: Path) -> ComparedRun:
     config = _read_json(directory / CONFIG)
     try:
-        report = complete_report(_read_json(directory / REPORT))
-        measures = measures_of(report)
-        _check_types(report, measures)
+        report = whole_report(_read_json(directory / REPORT))
     except InputError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{directory / REPORT} is not a whole report: {error}") from error
-    return ComparedRun(name, directory, config, report, measures)
-
-
-def _check_types(report: Mapping[str, Any], measures: Measures) -> None:
-    """TypeError where a report, perhaps written by hand, holds something else than numbers or words."""
-    words = {name: report[name] for name in ("model", "dataset", "data_title", "learner")}
-    words |= {f"versions.{name}": version for name, version in report["versions"].items()}
-    words |= {"metric": report["metric"]} if "metric" in report else {}
-    numbers: dict[str, Any] = {"seed": report["seed"]}
-    for name in NUMBERS:
-        numbers[name] = getattr(measures, name)
-    for file in measures.files.values():
-        times = file.one_thread or {"median": None}
-        numbers |= {f"{file.format}.{name}": getattr(file, name) for name in ("bytes", "accuracy")}
-        numbers[f"{file.format}.one_thread"] = times["median"]
-    for kind, values, allowed in (("a number", numbers, (int, float, type(None))), ("text", words, str)):
-        for name, value in values.items():
-            if not isinstance(value, allowed):
-                raise TypeError(f"{name} must be {kind}. Received: {value!r}")
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number that could be compared")
+    return ComparedRun(name, directory, config, report, measures_of(report))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path} must hold names and values. Received: {type(value).__name__}")
-    return value
 
 
 def _check_one_of_a_kind(runs: Sequence[ComparedRun], kind: str, value_of: Any) -> None:

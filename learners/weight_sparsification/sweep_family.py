@@ -13,6 +13,7 @@ from typing import Any
 from learners.weight_sparsification.sweep_plan import DENSE, LOGS, PATHS, Member
 from utils.errors import InputError, RunError
 from utils.files import write_text
+from utils.json_files import read_json
 
 FILE_NAME = "sweep.json"
 LOCK = "sweep.lock"
@@ -39,11 +40,12 @@ class FamilyDir:
         """
         path = self.path / FILE_NAME
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return {"facts": {}, "seconds": {}, "ratios": [], "flags": {}, "net": ""} | found
+            known = {"facts": {}, "seconds": {}, "ratios": [], "flags": {}, "net": ""} | read_json(path)
+            _check_types(known)
+            return known
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, NotADirectoryError) as error:
+        except (ValueError, OSError) as error:
             raise InputError(f"{path} is damaged ({error}): --overwrite starts anew") from error
 
     def check(self, net: str, flags: Mapping[str, Any], ratios: Sequence[float], overwrite: bool) -> None:
@@ -152,8 +154,8 @@ def is_finished(member: Member) -> bool:
     at where it is not finished.
     """
     try:
-        config = json.loads((member.run_dir / "config.json").read_text(encoding="utf-8"))
-        json.loads((member.run_dir / "report.json").read_text(encoding="utf-8"))
+        config = read_json(member.run_dir / "config.json")
+        read_json(member.run_dir / "report.json")
     except (OSError, ValueError):
         return False
     said = {name: value for name, value in member.flags.items() if name in config and name != "save_path"}
@@ -163,9 +165,20 @@ def is_finished(member: Member) -> bool:
 def work_done(member: Member) -> int:
     """How many stages the member has finished: with fewer there is more to do."""
     try:
-        return len(json.loads((member.run_dir / "stages.json").read_text(encoding="utf-8")))
+        return len(read_json(member.run_dir / "stages.json"))
     except (OSError, ValueError):
         return 0
+
+
+def _check_types(known: Mapping[str, Any]) -> None:
+    """Raises ValueError where sweep.json holds something else than a sweep writes."""
+    types = {"facts": dict, "seconds": dict, "ratios": list, "flags": dict, "net": str}
+    for name, kind in types.items():
+        if not isinstance(known[name], kind):
+            raise ValueError(f"its {name} are none")
+    numbers = [*known["ratios"], *known["seconds"].values()]
+    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
+        raise ValueError("its ratios and seconds must be numbers")
 
 
 def _is_same(value: Any, word: str) -> bool:

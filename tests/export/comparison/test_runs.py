@@ -97,7 +97,7 @@ def test_a_directory_that_holds_runs_names_them(tmp_path):
         ("report.json", '{"model": "resnet_20"}', "is not a whole report"),
         ("report.json", json.dumps(REPORT | {"dense": 3}), "is not a whole report"),
         ("report.json", json.dumps(REPORT | {"exports": [1]}), "is not a whole report"),
-        ("report.json", json.dumps(REPORT | {"dense": {"accuracy": math.nan}}), "NaN is no number"),
+        ("report.json", json.dumps(REPORT | {"dense": {"accuracy": math.nan}}), "NaN is no finite number"),
         ("report.json", json.dumps(REPORT | {"compressed": None, "dense": {"accuracy": "0.9"}}), "must be a number"),
         ("report.json", json.dumps(REPORT | {"seed": [1]}), "seed must be a number. Received: [1]"),
         ("report.json", json.dumps(REPORT | {"model": 5}), "model must be text. Received: 5"),
