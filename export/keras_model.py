@@ -1,5 +1,7 @@
 """A model file for any Keras program: no class of ours is needed to load it."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import keras
@@ -15,6 +17,8 @@ from utils.keras_layers import all_layers, has_lambda, is_ours
 def save_plain_model(model: keras.Model, path: str | Path) -> None:
     """Writes `model` to `path` (.keras) with stock batch norm layers in place of our own, outputs unchanged.
 
+    The same network always gives the same bytes.
+
     Raises:
         InputError: a name that does not end in .keras.
         RunError: the disk is full; an older file at `path` stays.
@@ -22,7 +26,13 @@ def save_plain_model(model: keras.Model, path: str | Path) -> None:
     path = Path(path)
     if path.suffix != ".keras":
         raise InputError(f"The name of a model file must end in .keras. Received: {path}")
-    write_atomically(path, plain_model(model).save)
+    plain = plain_model(model)
+
+    def write(temporary: Path) -> None:
+        plain.save(temporary)
+        _forget_dates(temporary)
+
+    write_atomically(path, write)
 
 
 def load_plain_model(path: Path, like: keras.Model) -> keras.Model:
@@ -58,6 +68,17 @@ def _plain_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
         return layer
     layer_class = keras.layers.BatchNormalization if _is_our_batch_norm(layer) else type(layer)
     return layer_class.from_config(layer.get_config())
+
+
+def _forget_dates(path: Path) -> None:
+    """Writes a .keras file anew without the times at which it and its members were made."""
+    with zipfile.ZipFile(path) as file:
+        members = {member.filename: file.read(member) for member in file.infolist()}
+    metadata = json.loads(members["metadata.json"])
+    members["metadata.json"] = json.dumps(metadata | {"date_saved": "1980-01-01@00:00:00"}).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(zipfile.ZipInfo(name), content)  # of 1 January 1980, and stored as it is
 
 
 def _is_our_batch_norm(layer: keras.layers.Layer) -> bool:

@@ -1,6 +1,8 @@
+import datetime
 import errno
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -74,6 +76,21 @@ def test_names_configurations_and_weights_stay_and_the_model_is_untouched():
         assert mine.path == theirs.path
         np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
     assert type(model.get_layer("layer1.0.bn1")) is OurNormalization
+
+
+def test_the_same_network_gives_the_same_bytes_at_any_time(tmp_path, monkeypatch):
+    class Tomorrow(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + datetime.timedelta(days=1)
+
+    keras.backend.clear_session()  # layers that nobody named are counted from one again
+    save_plain_model(our_model(), tmp_path / "today.keras")
+    monkeypatch.setattr(datetime, "datetime", Tomorrow)
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 86400)
+    keras.backend.clear_session()
+    save_plain_model(our_model(), tmp_path / "tomorrow.keras")
+    assert (tmp_path / "today.keras").read_bytes() == (tmp_path / "tomorrow.keras").read_bytes()
 
 
 def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
