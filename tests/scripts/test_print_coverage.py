@@ -14,7 +14,7 @@ BRANCHING = "def f(x):\n    if x:\n        return 1\n    return 2\n"  # 4 statem
 
 
 def test_a_share_counts_lines_and_branches():
-    summary = {"num_statements": 10, "covered_lines": 8, "num_branches": 6, "covered_branches": 4}
+    summary = {"covered_lines": 8, "missing_lines": 2, "covered_branches": 4, "missing_branches": 2}
     (share,) = file_shares({"files": {"a/b.py": {"summary": summary}}})
     assert share == Share("a/b.py", 16, 12)
     assert share.percent == 75.0
@@ -41,15 +41,17 @@ def test_a_measured_run_is_shown_and_fails_below_the_floor(tmp_path, call, shown
     (package / "__init__.py").write_text("")
     (package / "branching.py").write_text(BRANCHING)
     (tmp_path / "run.py").write_text(f"from compressors.branching import f\n{call}\n")
-    command = [sys.executable, "-m", "coverage", "run", "--branch", "--source=compressors", "run.py"]
-    subprocess.run(command, cwd=tmp_path, check=True)
+    words = ["-m", "slipcover", "--branch", "--source", "compressors", "--json", "--out", "measured.json", "run.py"]
+    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True)
     script = ROOT / "scripts" / "print_coverage.py"
-    told = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    told = subprocess.run([sys.executable, script, "measured.json"], cwd=tmp_path, capture_output=True, text=True)
     assert told.returncode == code, told.stderr
     assert f"{shown}  compressors (" in told.stdout
 
 
-def test_a_run_that_measured_nothing_is_an_error(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert print_coverage.main() == 1
-    assert "No data to report" in capsys.readouterr().err
+@pytest.mark.parametrize("text", ["", '{"files": {}}'])
+def test_a_run_that_measured_nothing_is_an_error(tmp_path, capsys, text):
+    file = tmp_path / "measured.json"
+    file.write_text(text)
+    assert print_coverage.main(str(file)) == 1
+    assert "nothing was measured" in capsys.readouterr().err
