@@ -91,6 +91,8 @@ class HorovodWorkers:
         os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(timeout))
         os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(1, timeout // 2)))
         os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(timeout))
+        # Otherwise Horovod adds up together whatever is ready: of three workers or more the bits then depend on timing.
+        os.environ.setdefault("HOROVOD_DISABLE_GROUP_FUSION", "1")
         import horovod.tensorflow as horovod
 
         self._horovod = horovod
