@@ -1,13 +1,9 @@
 """Whole runs of the program, as a user starts it, on a small part of the embedded data set."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -52,18 +48,6 @@ def run(run_program):
 
 def _report(run_dir):
     return json.loads((run_dir / "report.json").read_text())
-
-
-def _results(report):
-    """The report without what is a time."""
-    return {
-        "dense": report["dense"],
-        "compressed": report["compressed"],
-        "layers": report["layers"],
-        "sizes": report["sizes"],
-        "rollouts": report["search"]["rollouts"],
-        "best_reward": report["search"]["best_reward"],
-    }
 
 
 def _weights(run_dir):
@@ -228,56 +212,3 @@ def test_other_ways_of_searching(run, tmp_path, flags):
             expected *= np.log1p(record["overall_ratio"])
         assert record["reward"] == pytest.approx(expected, rel=1e-12)
         assert (record["accuracy_after"] is not None) == ("every" in flags)
-
-
-class Moment(NamedTuple):
-    """When to kill a run, and what it must not have finished by then."""
-
-    has_begun: Callable[[], bool]
-    unfinished: str
-
-
-def _killed_in(run_dir, moment):
-    """Starts the program and kills it without warning at a moment; whether it was in time."""
-    command = [sys.executable, *_arguments(run_dir, *SPARSE)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < deadline and not moment.has_begun():
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return moment.has_begun() and moment.unfinished not in _stages(run_dir)
-
-
-def _stages(run_dir):
-    path = run_dir / "stages.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _has_lines(path, count):
-    return path.exists() and len(path.read_text().splitlines()) >= count
-
-
-def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(optimal, tmp_path):
-    undisturbed, _ = optimal
-    run_dir = tmp_path / "run"
-    moments = {
-        "dense training": Moment((run_dir / "dense" / "checkpoint.previous.npz").exists, "dense"),
-        "pruning paths": Moment(lambda: "dense" in _stages(run_dir), "paths"),
-        "search before the agent learns": Moment(lambda: _has_lines(run_dir / "search.jsonl", 3), "search"),
-        "solving the best given": Moment(lambda: any(run_dir.glob("finalists/resolved_*.npz")), "search"),
-        "search while it learns": Moment(lambda: _has_lines(run_dir / "search.jsonl", 20), "search"),
-        "finalists": Moment((run_dir / "finalists" / "finalist_0.npz").exists, "finalists"),
-        "final training": Moment((run_dir / "training" / "checkpoint.previous.npz").exists, "training"),
-    }
-    killed = [name for name, moment in moments.items() if _killed_in(run_dir, moment)]
-    assert killed == list(moments)
-    _run_as_process(run_dir, *SPARSE)
-    assert _results(_report(run_dir)) == _results(_report(undisturbed))
-    for found, expected in zip(_weights(run_dir), _weights(undisturbed), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    lines = [json.loads(line) for line in (run_dir / "search.jsonl").read_text().splitlines()]
-    expected = [json.loads(line) for line in (undisturbed / "search.jsonl").read_text().splitlines()]
-    times = ("seconds", "agent_seconds")
-    for found, wanted in zip(lines, expected, strict=True):
-        assert {k: v for k, v in found.items() if k not in times} == {k: v for k, v in wanted.items() if k not in times}
