@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -33,8 +34,9 @@ from learners.trainer import Trainer
 from learners.training import TrainingResult
 from nets.model_helper import ModelHelper
 from nets.tasks import ACCURACY
-from utils.errors import InputError
+from utils.errors import InputError, RunError
 from utils.files import write_atomically
+from utils.finite import not_finite
 from utils.keras_layers import code_of, has_lambda, make_known
 from utils.printing import printable
 from utils.run_dir import RunDir
@@ -129,10 +131,21 @@ class Learner(abc.ABC):
         return model
 
     def test(self, model: keras.Model) -> dict[str, float]:
-        """Accuracy, loss and the network's other metrics on the whole test set."""
+        """Accuracy, loss and the network's other metrics on the whole test set.
+
+        Raises:
+            RunError: the network's outputs are no numbers.
+        """
         helper = self.helper
         measured: dict[str, Any] = {"quality": helper.quality, "metrics": helper.metrics}
-        return Evaluation(model, self._test_batches, helper.loss, workers=self.workers, **measured)()
+        tested = Evaluation(model, self._test_batches, helper.loss, workers=self.workers, **measured)()
+        if not all(map(math.isfinite, tested.values())):
+            wrong = not_finite(model.variables)
+            raise RunError(
+                f"the network {helper.model_name} gives outputs that are no numbers: its loss on the test set is "
+                f"{tested['loss']}. {f'It holds {wrong}.' if wrong else 'Its weights are finite.'}"
+            )
+        return tested
 
     def figures(self, tested: Mapping[str, Any]) -> dict[str, float]:
         """Of what `test` gave, or a stage with it kept, the accuracy and the network's other metrics."""
@@ -168,11 +181,11 @@ class Learner(abc.ABC):
             source = "trained"
             result = self.train_dense(model)
             training = training_summary(result) | {"validation_accuracy": result.history[-1]["validation_accuracy"]}
+        tested = self.test(model)  # before anything is kept
         self.save(model, kept)
         given = Path(self.config.run.save_path)
         if self.config.run.save_path and self.workers.is_first and not given.exists():
             write_atomically(given, lambda temporary: shutil.copyfile(kept, temporary))
-        tested = self.test(model)
         seconds = training["seconds"] if training else time.perf_counter() - started
         self.run_dir.finish_stage("dense", seconds, {"source": source, **tested, **training})
         self.say_dense(source, tested)

@@ -11,6 +11,7 @@ import numpy as np
 from export.keras_model import save_plain_model
 from learners.variables import check_variables, named_arrays, restore_variables
 from utils.errors import InputError, RunError, first_line
+from utils.finite import not_finite
 from utils.keras_files import load_keras_file
 from utils.keras_layers import all_layers, has_lambda
 from utils.workers import Workers, from_first
@@ -20,7 +21,7 @@ def load_network(path: Path, model: keras.Model) -> None:
     """Copies the weights of a `.keras` file into `model`.
 
     Raises:
-        InputError: there is no such file, it is none of Keras', or it holds another network.
+        InputError: there is no such file, it is none of Keras', it holds another network, or NaN or infinity.
     """
     loaded = read_model(path, like=model)
     arrays = named_arrays(loaded.weights)
@@ -29,6 +30,8 @@ def load_network(path: Path, model: keras.Model) -> None:
         arrays = {mine.path: np.asarray(kept.value) for mine, kept in zip(model.weights, loaded.weights, strict=True)}
     check_variables(model.weights, arrays, str(path))
     _check_layers(loaded, model, path)
+    if wrong := not_finite(loaded.weights):
+        raise InputError(f"{path} must hold finite weights. Received: {wrong}")
     restore_variables(model.weights, arrays, str(path))
 
 

@@ -20,6 +20,7 @@ from nets.keras_applications import Application, converted, is_application
 from nets.layers import FusedBatchNormalization  # noqa: F401
 from nets.tasks import Outputs, classifier_outputs
 from utils.errors import InputError, RunError, first_line
+from utils.finite import not_finite
 from utils.keras_files import load_keras_file
 from utils.keras_layers import all_layers
 
@@ -105,18 +106,24 @@ def read_weights(source: str, target: Target, needs_classifier: bool) -> GivenWe
         needs_classifier: else `imagenet` is fetched without one, which is smaller.
 
     Raises:
-        InputError: the weights cannot be had, or are those of another network.
+        InputError: the weights cannot be had, are not finite, or are those of another network.
         RunError: our network with these weights gives other outputs than theirs.
     """
     check_source(source, target)
     with _full_precision():
         if source.endswith(".keras"):
-            theirs = _read_network(Path(source))
+            theirs = _finite(_read_network(Path(source)), source)
             if target.application is None or not is_application(theirs, target.application):
                 return _taken(theirs, target, source)
         else:
             theirs = _fetched(target, needs_classifier) if source == IMAGENET else _filled(Path(source), target)
-        return _converted(theirs, target, source)
+        return _converted(_finite(theirs, source), target, source)
+
+
+def _finite(network: keras.Model, source: str) -> keras.Model:
+    if wrong := not_finite(network.weights):
+        raise InputError(f"--keras_weights {source} must hold finite weights. Received: {wrong}")
+    return network
 
 
 def _taken(theirs: keras.Model, target: Target, source: str) -> GivenWeights:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from utils.errors import InputError, first_line
+from utils.finite import not_finite
 from utils.keras_layers import all_layers, make_known
 
 PYTHON_API = "the Python API takes such a network, see docs/pruner_api.md"
@@ -33,6 +34,8 @@ def check_network(model: keras.Model, name: str) -> None:
             )
     _check_tensors(model, name)
     _check_layers(model, name)
+    if wrong := not_finite(model.weights):
+        raise InputError(f"{name} must have finite weights. Received: {wrong}")
 
 
 def remade(model: keras.Model, shape: Sequence[int], name: str) -> keras.Model:

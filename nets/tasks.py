@@ -58,14 +58,14 @@ def classification_loss(kind: Outputs, labels: tf.Tensor, outputs: tf.Tensor, sm
 
 
 def is_right(kind: Outputs, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """1.0 where an example's class is the right one, else 0.0: `float32 [B]`."""
+    """1.0 where an example's class is the right one, else 0.0: `float32 [B]`. Outputs that are no numbers are wrong."""
     if kind == Outputs.BINARY_LOGIT:
         predicted = tf.cast(outputs[:, 0] > 0.0, labels.dtype)
     elif kind == Outputs.BINARY_PROBABILITY:
         predicted = tf.cast(outputs[:, 0] > 0.5, labels.dtype)
     else:
         predicted = tf.argmax(outputs, axis=-1, output_type=labels.dtype)
-    return tf.cast(tf.equal(predicted, labels), tf.float32)
+    return tf.cast(tf.equal(predicted, labels) & _are_numbers(outputs), tf.float32)
 
 
 def is_largest_right(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -83,8 +83,7 @@ def is_among_largest(count: int, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Te
     is_lower = tf.range(tf.shape(outputs)[1], dtype=labels.dtype)[None] < labels[:, None]
     comes_before = (outputs > own) | ((outputs == own) & is_lower)
     rank = tf.math.count_nonzero(comes_before, axis=1, dtype=tf.int32)
-    is_number = tf.reduce_all(tf.math.is_finite(outputs), axis=1)
-    return tf.cast((rank < count) & is_number, tf.float32)
+    return tf.cast((rank < count) & _are_numbers(outputs), tf.float32)
 
 
 def top_metrics(num_classes: int) -> dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
@@ -107,6 +106,11 @@ def normalised_errors(labels: tf.Tensor, outputs: tf.Tensor, variances: np.ndarr
     With the variances of the training labels, 1 is no better than always saying their mean.
     """
     return tf.reduce_mean(tf.square(_float32(labels) - _float32(outputs)) / variances, axis=-1)
+
+
+def _are_numbers(outputs: tf.Tensor) -> tf.Tensor:
+    """Whether all outputs of an example are finite, `bool [B]`: of NaN the first class would seem the largest."""
+    return tf.reduce_all(tf.math.is_finite(outputs), axis=-1)
 
 
 def _float32(values: tf.Tensor) -> tf.Tensor:

@@ -29,6 +29,7 @@ from learners.weight_sparsification.rollout_env import REWARD_TYPES, RatioConfig
 from learners.weight_sparsification.rollout_eval import CALIBRATION_IMAGES
 from learners.weight_sparsification.search_data import Examples, class_indices, take_examples
 from utils.errors import InputError
+from utils.finite import not_finite
 
 VALIDATION_IMAGES = 2500  # that score roll-outs
 FEW_IMAGES = 64  # fewer give poor statistics
@@ -177,9 +178,8 @@ class SearchPruner(ModelPruner):
 
     def _examples(self) -> tuple[np.ndarray, Examples]:
         """Calibration images and validation examples, once all is checked."""
-        for variable in self.model.variables:
-            if "float" in str(variable.dtype) and not np.isfinite(np.asarray(variable.value, np.float32)).all():
-                raise InputError(f"the model's weights must be finite. Received: NaN or infinity in {variable.path}")
+        if wrong := not_finite(self.model.variables):
+            raise InputError(f"the model's weights must be finite. Received: {wrong}")
         calibration, validation = self._data
         take = functools.partial(take_examples, model=self.model, seed=self._seed)
         images = take("calibration_dataset", calibration, CALIBRATION_IMAGES, labelled=False).images
