@@ -14,6 +14,7 @@ from learners.precision import FLOAT16, FLOAT32, LossScale, are_finite, set_prec
 from nets.layers import synchronise_batch_norm
 from nets.tasks import is_largest_right
 from utils.errors import RunError, first_line
+from utils.finite import all_finite
 from utils.keras_layers import all_layers
 from utils.workers import ALONE, Workers
 
@@ -24,11 +25,14 @@ class Steps(NamedTuple):
     losses: of each step, against the labels `[n]`.
     quality: the sum over all examples of all steps (how many were classified right).
     divergences: of each step from the teacher `[n]`; None where there is none.
+    is_finite: whether after the last step all numbers of network and optimizer are: a loss tells only of those before
+        its own step.
     """
 
     losses: np.ndarray
     quality: float
     divergences: np.ndarray | None = None
+    is_finite: bool = True
 
 
 class TrainStep:
@@ -101,9 +105,9 @@ class TrainStep:
             self._differentiate = self._compiled_by_xla(iterator.element_spec) if self._xla else self._gradients
             self._compiled = tf.function(self._run, input_signature=specs)
         rates, first_step = tf.constant(rates, tf.float32), tf.constant(first_step, tf.int64)
-        losses, quality = self._compiled(iterator, rates, first_step)
+        (losses, quality), is_finite = self._compiled(iterator, rates, first_step)
         losses = losses.numpy()
-        return Steps(losses[:, 0], float(quality), losses[:, 1] if losses.shape[1] > 1 else None)
+        return Steps(losses[:, 0], float(quality), losses[:, 1] if losses.shape[1] > 1 else None, bool(is_finite))
 
     def _compiled_by_xla(self, batch_spec: Any) -> Callable:
         function = tf.function(self._gradients, jit_compile=True, autograph=False)
@@ -128,7 +132,8 @@ class TrainStep:
             quality += of_examples
         for variable, mean in zip(self._statistics, self.workers.mean(self._statistics), strict=True):
             variable.assign(mean)
-        return self.workers.mean([losses.stack(), quality])
+        is_finite = all_finite([*self.model.variables, *self.optimizer.variables])
+        return self.workers.mean([losses.stack(), quality]), is_finite
 
     def _step(self, batch, rate, step):
         self._policy.before_forward(step)

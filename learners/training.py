@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from compressors.policies import Policy, Replacement
+from learners.divergence import Call, check_finite
 from learners.evaluation import Evaluation
 from learners.precision import FLOAT32
 from learners.train_step import Steps, TrainStep
@@ -70,8 +71,8 @@ def train(
         first_step: where a training without a checkpoint begins; rates and batches are those of the steps from there.
 
     Raises:
-        RunError: the loss is not finite; the last good checkpoint stays. Or the workers' masks differ. Or XLA cannot
-            compile the step.
+        RunError: a loss or a weight is not finite; the last good checkpoint stays. Or the workers' masks differ. Or XLA
+            cannot compile the step.
     """
     total, workers = len(learning_rates), step.workers
     share_variables(workers, [*step.model.variables, *step.optimizer.variables])
@@ -81,6 +82,7 @@ def train(
     if validation is not None:
         validation.use(step.model)
     iterator = iter(batches(progress.step))
+    last_loss: float | None = None
     batch_size = iterator.element_spec[0].shape[0]
     start = progress.step
     with Progress(title, total, initial=start, quiet=monitor.quiet) as bar, contextlib.ExitStack() as held:
@@ -98,7 +100,8 @@ def train(
             rates = policy.learning_rates(learning_rates[begin:end])
             done = step.run(iterator, rates, begin)
             progress.step_seconds.append((time.perf_counter() - started) / (end - begin))
-            _check_finite(done.losses, begin, rates, checkpoint)
+            check_finite(done, step, Call(title, begin, rates, last_loss, checkpoint))
+            last_loss = float(done.losses[-1])
             if step.loss_scale is not None:
                 step.loss_scale.check()
             progress.add(end, done, batch_size)
@@ -267,17 +270,6 @@ def _is_asked_to_end(workers: Workers) -> bool:
         return False
     interruption.ask()
     return True
-
-
-def _check_finite(losses: np.ndarray, begin: int, rates: np.ndarray, checkpoint: Path) -> None:
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad):
-        at = begin + int(bad[0])
-        kept = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint was written yet"
-        raise RunError(
-            f"the loss is {losses[bad[0]]} at step {at} with learning rate {rates[bad[0]]:.3g}; {kept}. "
-            "A lower --lrn_rate_init may help."
-        )
 
 
 def _with_prefix(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

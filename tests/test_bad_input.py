@@ -284,7 +284,9 @@ def test_debug_shows_where_an_error_arose():
 def test_a_loss_that_is_not_finite_stops_the_run(refused, tmp_path):
     # The rate rises to its peak 1e30 * 32 / 128 and the loss is no number after few steps.
     message = refused("--lrn_rate_init", "1e30", "--save_step", "1", "--data_disk", "embedded", "--quiet", code=1)
-    found = re.search(r"the loss is (nan|inf) at step (\d+) with learning rate (\S+); (.*)", message)
+    found = re.search(
+        r"dense training: (the loss is|there is) (?:nan|inf).* at step (\d+) with learning rate (\S+); (.*)", message
+    )
     assert found
     assert 0 < int(found[2]) < 20
     assert 1e20 < float(found[3]) <= 1e30 * 32 / 128

@@ -1,5 +1,6 @@
 """The last round of the search: the best candidates are solved again front to back, fine-tuned and compared."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,6 +87,9 @@ def judge_finalists(
         `accuracy_after`, `reward`, `merit`, `seconds` (of fine-tuning and measuring). The merit is the reward with the
         likelihood in place of the accuracy; the choice goes by it, because it depends less on chance
         (docs/architecture.md, section 7).
+
+    Raises:
+        RunError: a candidate's quality is no number.
     """
     files = [directory and directory / f"finalist_{place}.npz" for place in range(len(candidates))]
     known = _read(files, workers)
@@ -110,6 +114,12 @@ def judge_finalists(
             "merit": reward(likelihood, candidate["ratios"]),
             "seconds": time.perf_counter() - started,
         }
+        if not math.isfinite(meta["reward"]):
+            raise RunError(
+                f"the network of roll-out {candidate['index']} ({candidate['source']}) has the quality "
+                f"{meta['reward']} on the validation set, as its outputs are no numbers. A lower --ws_prune_ratio may "
+                "help (with --overwrite or another --run_dir)."
+            )
         return Checkpoint(named_arrays(evaluator.model.variables), meta)
 
     return _complete(known, candidates, judge, files, workers, title="finalists", figure="reward", quiet=quiet)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -112,7 +113,7 @@ def search(
         seed: of the workers' noise, where there are several.
 
     Raises:
-        RunError: the workers' agents differ.
+        RunError: the workers' agents differ, or the quality of a roll-out's network is no number.
     """
     names, allocations = list(given), list(given.values())
     num_given = min(len(names), num_rollouts)
@@ -126,6 +127,7 @@ def search(
         ratios = dict(env.ratios() if env else allocations[index])
         asked = time.perf_counter()
         scored = score(ratios)
+        _check_score(scored, index, AGENT if env else names[index])
         record = {
             "index": index,
             "source": AGENT if env else names[index],
@@ -165,6 +167,20 @@ def search(
             agent.learn()
         run_all("search", num_rollouts, env)
     return log.records
+
+
+def _check_score(score: Score, index: int, source: str) -> None:
+    """Raises RunError for a quality that is no number, before anything learns from it.
+
+    A classifier whose outputs are no numbers is wrong, which is a reward of 0; only a regression has no worst quality.
+    """
+    for value in (score.accuracy, score.final):
+        if not math.isfinite(value):
+            raise RunError(
+                f"roll-out {index} ({source}): the quality of the pruned network on the validation set is {value}, as "
+                "its outputs are no numbers; the roll-outs before it are kept. A lower --ws_prune_ratio or another "
+                "--seed may help (with --overwrite or another --run_dir)."
+            )
 
 
 def _gather(

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -123,11 +124,23 @@ class FineTuner:
         self._step = TrainStep(model, optimizer, loss, policy, weight_decay, quality, teacher=teacher)
 
     def run(self, iterations: int) -> None:
-        """Trains for `iterations` steps."""
+        """Trains for `iterations` steps; one that diverges is undone, and told.
+
+        So the pruned network counts as it was before: a rate that is too large for one candidate ends no search.
+        """
+        model, before = self._step.model, self._step.model.get_weights()
         for variable in self._step.optimizer.variables:
             variable.assign(tf.zeros_like(variable.value))
         self._masks.adopt_kernels()
-        self._step.run(iter(self._batches(0)), warm_up_cosine(np.arange(iterations), self._rate, iterations))
+        rates = warm_up_cosine(np.arange(iterations), self._rate, iterations)
+        done = self._step.run(iter(self._batches(0)), rates)
+        if not (done.is_finite and np.isfinite(done.losses).all()):
+            model.set_weights(before)
+            print(
+                f"warning: fine-tuning a pruned network for {iterations} steps gave a loss or weights that are no "
+                f"numbers, and was undone: a --ws_lrn_rate_ft lower than {self._rate:g} may help",
+                file=sys.stderr,
+            )
         for variable, state in self._random_states:
             variable.assign(state)
 
@@ -214,7 +227,7 @@ class ProgressivePruner:
         plain, weights = evaluator.measure(), evaluator.model.get_weights()
         solved.assign_to(evaluator.model)
         progressive = evaluator.measure()
-        if progressive.likelihood >= plain.likelihood:
+        if math.isfinite(progressive.accuracy) and progressive.likelihood >= plain.likelihood:
             return progressive
         evaluator.model.set_weights(weights)
         return plain

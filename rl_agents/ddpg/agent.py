@@ -11,6 +11,7 @@ from rl_agents.ddpg.learning import LearnerState, Network, initial_state, make_l
 from rl_agents.ddpg.networks import NetworkShape, actor, noise_mask
 from rl_agents.ddpg.noise import action_distance, adapted_scale, decay_factor
 from rl_agents.replay import ReplayBuffer, Transition
+from utils.errors import RunError
 
 
 class DdpgAgent:
@@ -91,14 +92,24 @@ class DdpgAgent:
         return self._with_noise(actor(self._actor_shape, self._actor_parameters(), state), self._noise)
 
     def observe(self, transition: Transition) -> None:
-        """Remembers one transition in every `record_every`."""
+        """Remembers one transition in every `record_every`.
+
+        Raises:
+            RunError: its reward is NaN or infinite, which nothing that is learnt from it would survive.
+        """
+        _check_reward(transition.reward)
         if self._num_observed % self._config.record_every == 0:
             self._replay.add(transition)
         self._num_observed += 1
         self._num_unlearned += 1
 
     def end_rollout(self, reward: float) -> None:
-        """Takes a roll-out's reward into the baseline: b <- decay * b + (1 - decay) * reward, the first as it is."""
+        """Takes a roll-out's reward into the baseline: b <- decay * b + (1 - decay) * reward, the first as it is.
+
+        Raises:
+            RunError: it is NaN or infinite.
+        """
+        _check_reward(reward)
         decay = self._config.baseline_decay if self._num_rewards else 0.0
         self._baseline = decay * self._baseline + (1.0 - decay) * float(reward)
         self._num_rewards += 1
@@ -108,6 +119,9 @@ class DdpgAgent:
 
         Then the noise's scale changes as the protocol says. Returns mean losses and the noise's scale; the losses are
         missing where no step was taken.
+
+        Raises:
+            RunError: the networks' parameters are not finite any more.
         """
         steps, self._num_unlearned = self._num_unlearned, 0
         if not (self.is_learning and steps):
@@ -116,6 +130,13 @@ class DdpgAgent:
         if self._config.use_baseline:
             batches = batches._replace(reward=self._advantages(batches.reward))
         self._state, critic_loss, actor_loss = self._learn(self._state, batches)
+        for name in ("actor", "critic"):
+            if not np.isfinite(getattr(self._state, name).parameters).all():
+                raise RunError(
+                    f"the agent's {name} has parameters that are no numbers after learning step "
+                    f"{int(self._state.step)} with --ddpg_lrn_rate {self._config.learning_rate:g}. A lower one may "
+                    "help (with --overwrite or another --run_dir)."
+                )
         if self._config.noise_protocol == "tdecy":
             self._noise_scale *= self._decay_factor
         else:
@@ -201,3 +222,8 @@ class DdpgAgent:
                 config.noise_target_distance,
                 config.noise_adapt_rate,
             )
+
+
+def _check_reward(reward: np.ndarray | float) -> None:
+    if not np.isfinite(reward):
+        raise RunError(f"a reward must be a finite number. Received: {reward}")
