@@ -25,9 +25,11 @@ def magnitude(weights: tf.Tensor) -> tf.Tensor:
 def lowest_mask(scores: tf.Tensor, removed: tf.Tensor) -> tf.Tensor:
     """The float32 mask of the shape of `scores` with 0 for the `removed` (int32 scalar) lowest scores, for traced code.
 
-    Of equal scores those of lowest flat index are removed first. Scores must not be NaN.
+    Of equal scores those of lowest flat index are removed first. NaN counts as infinite: of a network that diverges
+    within a compiled call the counts stay exact until the call's end, where it is told.
     """
     flat = tf.reshape(scores, [-1])
+    flat = tf.where(tf.math.is_nan(flat), tf.constant(np.inf, flat.dtype), flat)
     # The largest score removed is found by selection in O(n); sorting costs eight times as much.
     threshold = tf.raw_ops.NthElement(input=flat, n=tf.maximum(removed - 1, 0))
     above = flat > threshold

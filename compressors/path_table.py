@@ -15,7 +15,7 @@ from compressors.input_patches import as_matrix
 from compressors.pruning_path import DENSITIES, Densities, PruningPath, build_path, inverse_permutation
 from compressors.ratios import LayerSpec, Ratios, removed_counts
 from compressors.regression import conjugate_gradients
-from compressors.second_moments import InputSample, Moment, as_tensors, damped, product
+from compressors.second_moments import InputSample, Moment, as_tensors, damped, normalised, product
 from utils.errors import InputError
 from utils.files import write_atomically
 from utils.npz_files import ArrayFile
@@ -46,7 +46,7 @@ class PathTable:
         score: str = "input_norm",
     ) -> "PathTable":
         """The table of these dense kernels; `grams` is from `collect_grams`, the other arguments as in `build_path`."""
-        paths = {k.path: build_path(grams[k.path], k.numpy(), densities, iterations, score) for k in kernels}
+        paths = {k.path: build_path(grams[k.path], k.numpy(), densities, iterations, score, k.path) for k in kernels}
         return cls(paths, grams, densities)
 
     def errors(self) -> Mapping[str, np.ndarray]:
@@ -180,7 +180,7 @@ class _LayerTensors(NamedTuple):
         size, removed = len(path.removal_order), path.removed[path.levels]
         ends = np.cumsum(size - removed)
         return cls(
-            gram=as_tensors(gram),
+            gram=normalised(as_tensors(gram)),
             kernel=tf.constant(as_matrix(path.weights(0))),
             rank=tf.constant(inverse_permutation(path.removal_order)),
             values=tf.constant(path.values),

@@ -24,6 +24,7 @@ from compressors.second_moments import (
     damping_of,
     diagonal,
     is_finite,
+    normalised,
     output_energy,
     product,
 )
@@ -79,6 +80,7 @@ def build_path(
     densities: Densities = DENSITIES,
     iterations: int = 6,
     score: str = "input_norm",
+    name: str = "a layer",
 ) -> PruningPath:
     """The pruning path of one layer; exactly `num_removed(1 - density, size)` weights are removed at each level.
 
@@ -88,19 +90,24 @@ def build_path(
         densities: the fractions kept, from 1 downwards.
         iterations: conjugate-gradient iterations at each level.
         score: "input_norm" or "magnitude".
+        name: of the layer, for errors.
 
     Raises:
-        InputError: the Gram matrix or the kernel is not finite, or the densities do not fall from 1.
+        InputError: the Gram matrix or the kernel is not finite, or too large for float32; or the densities do not fall
+            from 1.
     """
-    if not (is_finite(gram) and np.isfinite(kernel).all()):
-        raise InputError("a pruning path needs finite weights and inputs. Received: NaN or infinity")
+    for what, is_right in (("weights", np.isfinite(kernel).all()), ("inputs", is_finite(gram))):
+        if not is_right:
+            raise InputError(f"the pruning path of {name} needs finite {what}. Received: {overflow(what)}")
     if densities[0] != 1 or np.any(np.diff(densities) >= 0) or densities[-1] < 0:
         raise InputError(f"densities must fall from 1 towards 0. Received: {densities}")
     removed = np.array([num_removed(1 - density, kernel.size) for density in densities])
     levels = np.arange(0, len(removed), COARSE if kernel.size > LARGE else 1)
-    gram, matrix = as_tensors(gram), tf.constant(as_matrix(kernel), tf.float32)
+    gram, matrix = normalised(as_tensors(gram)), tf.constant(as_matrix(kernel), tf.float32)
     problem = Problem(gram, matrix, tf.zeros([1, 1]), tf.zeros(()), output_energy(gram, matrix))
+    check_finite(problem, name)
     steps = walk(problem, input_scores(gram, score), removed, iterations, levels)
+    check_finite(steps, name)
     indices, scores, order = steps.indices.numpy(), steps.scores.numpy(), np.empty(kernel.size, np.int32)
     for first, end in itertools.pairwise([0, *removed, kernel.size]):
         order[first:end] = indices[first:end][np.argsort(scores[first:end], kind="stable")]
@@ -132,6 +139,18 @@ class Problem(NamedTuple):
     offset: tf.Tensor
     base: tf.Tensor
     energy: tf.Tensor
+
+
+def check_finite(of_layer: "Problem | Walk", name: str) -> None:
+    """Raises InputError where float32 does not hold what describes the layer `name`, or what `walk` made of it."""
+    values = [value for value in tf.nest.flatten(of_layer) if value.dtype.is_floating]
+    if not tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values]):
+        raise InputError(f"{name} cannot be fitted to the dense network's outputs. Received: {overflow('outputs')}")
+
+
+def overflow(what: str) -> str:
+    """What NaN and infinity come from where the network's weights are finite."""
+    return f"NaN or infinity: {what} whose squares are too large for float32 (is the data normalised?), or no numbers"
 
 
 class Walk(NamedTuple):

@@ -250,6 +250,8 @@ def _meet(layers: Sequence[LayerSpec], removed: int, ratios: np.ndarray, caps: n
 
     There a weight changes the ratio least; the other layers keep their ratio to the last bit.
     """
+    if removed == 0:  # exactly: what is left of a rounding would be a layer with a mask
+        return dict.fromkeys((layer.path for layer in layers), 0.0)
     sizes = _sizes(layers)
     ratios = np.clip(ratios, 0.0, caps)
     counts = _floors(ratios, sizes)

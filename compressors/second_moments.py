@@ -3,6 +3,7 @@
 Wherever a matrix [d, d] does, so does `InputSample`: what is asked of H is its product with weights and its diagonal.
 """
 
+import math
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -104,6 +105,30 @@ def damping_of(moment: Moment) -> tf.Tensor:
 def output_energy(moment: Moment, weights: tf.Tensor) -> tf.Tensor:
     """||X W||^2 = sum(W * HW)."""
     return tf.reduce_sum(weights * product(moment, weights))
+
+
+def normalising_factor(moment: Moment) -> float:
+    """A power of 4 that brings the mean of the diagonal into [1/2, 2]; 1 where that is 0 or no number.
+
+    With H times it, the squares that conjugate gradients form fit into float32 for inputs of any size, and as a power
+    of 2 it rounds nothing: all else comes out bit for bit the same.
+    """
+    mean = float(np.mean(np.asarray(diagonal(moment)), dtype=np.float64))
+    return 4.0 ** -round(math.log(mean, 4)) if 0 < mean < math.inf else 1.0
+
+
+def scaled(moment: Moment, factor: float) -> Moment:
+    """H times a number, for inputs times its root."""
+    if factor == 1.0:
+        return moment
+    if isinstance(moment, InputSample):
+        return InputSample(moment.rows * math.sqrt(factor), moment.ridge * factor)
+    return moment * factor
+
+
+def normalised(moment: Moment) -> Moment:
+    """H times `normalising_factor`: for what does not depend on the unit of the inputs."""
+    return scaled(moment, normalising_factor(moment))
 
 
 def is_finite(moment: Moment) -> bool:

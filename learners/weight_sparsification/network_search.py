@@ -200,7 +200,7 @@ def _path_table(dense: keras.Model, images: np.ndarray, without: Collection[str]
     paths = {}
     with Progress("pruning paths", len(kernels), unit="layer", quiet=quiet) as bar:
         for done, kernel in enumerate(kernels, start=1):
-            paths[kernel.path] = build_path(grams[kernel.path], kernel.numpy())
+            paths[kernel.path] = build_path(grams[kernel.path], kernel.numpy(), name=kernel.path)
             bar.update(done)
     return PathTable(paths, grams, DENSITIES)
 

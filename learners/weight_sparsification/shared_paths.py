@@ -65,7 +65,7 @@ def build_paths(
     """The table of these kernels' pruning paths, each built by one worker and given to the others."""
     owners = share_out([path_cost(kernel, grams[kernel.path]) for kernel in kernels], workers.size)
     mine = {
-        kernel.path: build_path(grams[kernel.path], kernel.numpy(), score=score)
+        kernel.path: build_path(grams[kernel.path], kernel.numpy(), score=score, name=kernel.path)
         for kernel, owner in zip(kernels, owners, strict=True)
         if owner == workers.rank
     }
