@@ -47,6 +47,11 @@ class ImageDataset:
     flip: bool
     resize_to: tuple[int, int] | None = None
 
+    def __post_init__(self):
+        for name in ("train", "validation", "test"):
+            if not len(getattr(self, name).labels):
+                raise InputError(f"the data {self.title} must have at least one image for {name}. Received: none")
+
     @property
     def num_training_images(self) -> int:
         return len(self.train.labels)
