@@ -115,6 +115,15 @@ def test_who_is_right():
     )
 
 
+@pytest.mark.parametrize("kind", Outputs)
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_no_numbers_are_wrong(kind, number):
+    # Of a row of NaN the largest would be the first: all examples of class 0 would be right.
+    is_binary = kind in (Outputs.BINARY_LOGIT, Outputs.BINARY_PROBABILITY)
+    outputs = np.full((2, 1 if is_binary else 3), number, np.float32)
+    np.testing.assert_array_equal(is_right(kind, np.int32([0, 1]), outputs), [0, 0])
+
+
 def test_normalised_errors_by_hand():
     # Variances of 0, 2, 4 and 10, 10, 40: 8 / 3 and 200; the second numbers' errors are small beside their spread.
     labels = np.float32([[0, 10], [2, 10], [4, 40]])
