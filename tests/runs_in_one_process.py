@@ -31,6 +31,7 @@ def write_exports(network: str, folder: str) -> None:
     from compressors.quantizers.folding import fold_batch_norm
     from export.formats import FORMATS, Source
 
+    keras.utils.set_random_seed(0)  # of dropout, which is drawn anew as a file is read
     model = keras.models.load_model(network)
     shape = model.input_shape[1:]
     calibration = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
