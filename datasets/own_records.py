@@ -1,5 +1,6 @@
 """Own data in TFRecord files, as TensorFlow Datasets writes them: encoded pictures with a class index each."""
 
+import contextlib
 import gzip
 import os
 import re
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from datasets.ilsvrc12.index import FRAME_BYTES, HEADER_BYTES, masked_crc32c
 from datasets.own_labels import class_indices
 from datasets.own_memory import check_memory
 from datasets.own_pictures import Picture
@@ -20,7 +22,6 @@ from utils.progress import Progress
 
 IMAGE_FEATURES = ("image", "image/encoded")
 LABEL_FEATURES = ("label", "image/class/label")
-_FRAME_BYTES = 16  # of each record: its length, and checksums of that and of the content
 # train-00000-of-00008, train.tfrecord, and mnist-train.tfrecord-00000-of-00001.
 _FILE_NAME = re.compile(r"(train|val|validation|test)(?:-.*|\.tfrecords?.*)|.+-(train|val|validation|test)\.tfrecord.*")
 _OTHER_FILES = re.compile(r".*\.(csv|json|md|npy|npz|tar|txt|yaml|zip|png|jpe?g|bmp|gif|webp)", re.IGNORECASE)
@@ -52,7 +53,7 @@ def read_records(directory: str, files: Mapping[str, Sequence[str]], quiet: bool
         )
     paths = {part: [os.path.join(directory, name) for name in names] for part, names in files.items()}
     part_of = {path: part for part in paths for path in paths[part]}
-    sizes = [os.path.getsize(path) for path in part_of if os.path.exists(path)]
+    sizes = [_checked_size(path) for path in part_of]
     check_memory(sum(sizes), f"{len(part_of)} TFRecord files", "give fewer of them")
     samples: dict[str, list[Any]] = {part: [] for part in paths}
     labels: dict[str, list[Any]] = {part: [] for part in paths}
@@ -68,7 +69,8 @@ def read_records(directory: str, files: Mapping[str, Sequence[str]], quiet: bool
             raise InputError(
                 f"the TFRecord files of {part} must hold records. Received: none in {', '.join(paths[part])}"
             )
-    indices, names = class_indices({f"the labels of {part}": np.array(values) for part, values in labels.items()})
+    arrays = {f"the labels of {part} in {directory}": np.array(values) for part, values in labels.items()}
+    indices, names = class_indices(arrays)
     return OwnSource(samples, dict(zip(labels, indices.values(), strict=True)), names)
 
 
@@ -77,18 +79,38 @@ def _records(path: str) -> Iterator[bytes]:
     options = tf.data.Options()
     # As in pipeline.py: its thread often misses that an iterator goes.
     options.autotune.enabled = False
+    with _damages_told(path):
+        records = tf.data.TFRecordDataset(path, compression_type=_compression(path)).with_options(options)
+        yield from records.as_numpy_iterator()
+
+
+@contextlib.contextmanager
+def _damages_told(path: str) -> Iterator[None]:
     try:
-        compression, size = _compression(path), 0
-        records = tf.data.TFRecordDataset(path, compression_type=compression).with_options(options)
-        for record in records.as_numpy_iterator():
-            yield record
-            size += len(record) + _FRAME_BYTES
-        # A file cut within a record's frame ends for TensorFlow where that record would begin.
-        if size != _plain_size(path, compression):
-            raise EOFError("it ends within a record")
+        yield
     except (OSError, EOFError, zlib.error, tf.errors.OpError) as error:
         reason = str(getattr(error, "message", error)).splitlines()[0]
         raise InputError(f"TFRecord files must be whole and readable. Received: {path} ({reason})") from error
+
+
+def _checked_size(path: str) -> int:
+    """Bytes in the file, decompressed, after a look at the length of each record.
+
+    TensorFlow takes memory for the length that a record says before it looks whether the file is as long, and dies
+    where that is too much; and where a file is cut within a record's frame it sees no record.
+    """
+    with _damages_told(path):
+        is_plain = not _compression(path)
+        with open(path, "rb") if is_plain else gzip.open(path) as file:
+            position, end = 0, os.path.getsize(path) if is_plain else None
+            while header := file.read(HEADER_BYTES):
+                if len(header) == HEADER_BYTES and header[8:] != masked_crc32c(header[:8]):
+                    raise EOFError(f"no record begins at byte {position}")
+                position += int.from_bytes(header[:8], "little") + FRAME_BYTES
+                is_cut = len(header) < HEADER_BYTES or (end is not None and position > end)
+                if is_cut or file.seek(position) != position:
+                    raise EOFError("it ends within a record")
+            return position
 
 
 def _compression(path: str) -> str:
@@ -101,14 +123,6 @@ def _compression(path: str) -> str:
     except EOFError:
         pass
     return "GZIP"
-
-
-def _plain_size(path: str, compression: str) -> int:
-    """Bytes in the file, decompressed."""
-    if not compression:
-        return os.path.getsize(path)
-    with gzip.open(path) as file:
-        return sum(len(part) for part in iter(lambda: file.read(2**20), b""))
 
 
 def _picture_and_label(path: str, number: int, record: bytes) -> tuple[Picture, int]:
