@@ -127,7 +127,7 @@ def test_own_records_are_read_or_refused(tmp_path):
         assert len(source.samples["train"]) == len(source.labels["train"]) > 0
         assert 0 <= source.labels["train"].min() <= source.labels["train"].max() < len(source.class_names)
 
-    fuzz(functools.partial(record_file, examples=examples), read, names=str(tmp_path))
+    fuzz(functools.partial(record_file, examples=examples), read, inputs=300, names=str(tmp_path))
 
 
 FORMS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
