@@ -133,13 +133,15 @@ def _work(command: "CommandLine", helper: Any, config: "RunConfig", workers: "Wo
     identity = {"net": name, **command_line.identity_of(config), **from_all(workers, learner.identity)}
     check_agreement(workers, command_line.ROOT, helper, identity)
     run_dir.open(identity, config.run.overwrite)
-    if workers.is_first:
-        write_json(run_dir.path / command_line.COMMAND_FILE, command_line.command_record(command))
     try:
+        if workers.is_first:
+            write_json(run_dir.path / command_line.COMMAND_FILE, command_line.command_record(command))
         learner.run()
     except InputError:  # such as an address that answers 404
         run_dir.release()
         raise
+    finally:
+        run_dir.close()
     return 0
 
 

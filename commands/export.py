@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -86,21 +86,24 @@ def export_run(run: FinishedRun, formats: Sequence[Any], check_images: int, quie
     """Makes the exports and writes the report with them."""
     from learners.reporting import Networks, export_networks, write_pages
 
-    with contextlib.chdir(run.directory):
-        learner = _learner(run)
-        with learner.helper.telling_of_bad_data():
-            networks = Networks(learner.dense_model(), learner.result())
-            exports = export_networks(networks, learner.helper, run.path, formats, check_images, quiet)
-            report = {**run.report, "exports": exports}
-            write_pages(report, networks, run.path, learner.tensorboard)
+    with contextlib.chdir(run.directory), _learner(run) as learner, learner.helper.telling_of_bad_data():
+        networks = Networks(learner.dense_model(), learner.result())
+        exports = export_networks(networks, learner.helper, run.path, formats, check_images, quiet)
+        report = {**run.report, "exports": exports}
+        write_pages(report, networks, run.path, learner.tensorboard)
     from export.report import print_exports
 
     print_exports(report, sys.stdout)
     print(f"the files are in {run.path / 'exports'}, the report is {run.path / 'report.html'}")
 
 
-def _learner(run: FinishedRun) -> "Learner":
-    """The learner of the run; InputError where its command line, network or data are no longer those of the run."""
+@contextlib.contextmanager
+def _learner(run: FinishedRun) -> "Iterator[Learner]":
+    """The learner of the run, whose directory is its own meanwhile.
+
+    Raises:
+        InputError: command line, network or data are no longer those of the run, or that is still at work.
+    """
     from utils.run_dir import RunDir
 
     config, helper_class = command_line.with_network(run.command)
@@ -110,7 +113,10 @@ def _learner(run: FinishedRun) -> "Learner":
     name = f"{helper.model_name}_at_{helper.dataset_name}"
     with helper.telling_of_bad_data():
         run_dir.open({"net": name, **command_line.identity_of(config), **learner.identity()})
-    return learner
+    try:
+        yield learner
+    finally:
+        run_dir.close()
 
 
 def _read(words: Sequence[str]) -> argparse.Namespace:

@@ -23,7 +23,7 @@ from export.proof import EvaluationSet, Proof, is_equal, prove
 from export.report_schema import ExportRow, Exports, check_types
 from export.stored_bytes import layer_rows, network_ideal_bytes, network_nonzero
 from utils.errors import RunError, first_line
-from utils.files import write_json
+from utils.files import check_is_there, write_json
 from utils.json_files import read_json
 from utils.progress import Progress
 
@@ -128,6 +128,7 @@ def _is_whole(row: ExportRow) -> bool:
 
 def check_writable(directory: Path) -> None:
     """Raises RunError where no file can be written in `directory`, which is made."""
+    check_is_there(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

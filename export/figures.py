@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from utils.files import write_atomically
+
 DPI = 120
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LONGEST_TITLE, LONGEST_NAME = 180, 40  # characters
@@ -109,7 +111,6 @@ def figure_png(figure: Figure) -> bytes:
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Writes the figure as a PNG file; an older one stays unless the new one is whole."""
-    from utils.run_dir import write_atomically  # loads TensorFlow, which pages can be made without
 
     content = figure_png(figure)
     write_atomically(Path(path), lambda temporary: temporary.write_bytes(content))

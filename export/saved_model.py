@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from utils.errors import RunError, first_line
 from utils.quiet import quiet_stderr
 
 
@@ -25,12 +26,13 @@ def write_saved_model(model: keras.Model, path: Path, example_shape: tuple[int, 
     """Writes the folder `path`, whole or not at all; its signature `serving_default` takes `input` [B, ...].
 
     Raises:
-        OSError, tf.errors.OpError: the disk is full or refuses to be written.
+        OSError, RunError: the disk is full or refuses to be written.
     """
     temporary, old = (path.with_name(f".{path.name}.{word}") for word in ("partial", "old"))
     for rest in (temporary, old):
         shutil.rmtree(rest, ignore_errors=True)
     served = _Served(model, example_shape)
+    served.serve.get_concrete_function()  # what goes wrong after this is the disk's
     try:
         with quiet_stderr():
             options = tf.saved_model.SaveOptions(save_debug_info=False)
@@ -38,6 +40,8 @@ def write_saved_model(model: keras.Model, path: Path, example_shape: tuple[int, 
         if path.exists():
             os.replace(path, old)
         os.replace(temporary, path)
+    except tf.errors.OpError as error:
+        raise RunError(f"cannot write {path}: {first_line(error)}") from error
     finally:
         for rest in (temporary, old):
             shutil.rmtree(rest, ignore_errors=True)

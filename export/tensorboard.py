@@ -1,17 +1,20 @@
 """For TensorBoard: scalars that survive a resume without being shown twice, pictures and histograms of a report."""
 
+import contextlib
 import os
 import shutil
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from export.run_record import KernelPair
+from utils.errors import RunError, first_line
+from utils.files import make_directory
 
 HISTOGRAM_BINS = 60
 FILE_VERSION = "brain.Event:2"
@@ -35,6 +38,10 @@ class ScalarLog:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Writes `values` (name -> number) at `step`, which never falls from one call to the next."""
+        with _refusals_of_the_disk(self._directory):
+            self._log(step, values)
+
+    def _log(self, step: int, values: Mapping[str, float]) -> None:
         scalars = [tf.compat.v1.Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
         if self._writer is None:
             self._open(step)
@@ -43,13 +50,15 @@ class ScalarLog:
     def flush(self) -> None:
         """Brings everything logged so far to the file."""
         if self._writer is not None:
-            self._writer.flush()
+            with _refusals_of_the_disk(self._directory):
+                self._writer.flush()
 
     def close(self) -> None:
         """Flushes and closes the file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with _refusals_of_the_disk(self._directory):
+                writer.close()
 
     def __enter__(self) -> "ScalarLog":
         return self
@@ -58,7 +67,7 @@ class ScalarLog:
         self.close()
 
     def _open(self, first_step: int) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self._directory)
         self._writer = tf.io.TFRecordWriter(str(self._directory / _file_name()))
         self._write(tf.compat.v1.Event(wall_time=time.time(), file_version=FILE_VERSION))
         restart = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
@@ -107,11 +116,20 @@ def _write_once(directory: Path, values: Sequence[tf.compat.v1.Summary.Value]) -
     if not values:
         return
     shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    with tf.io.TFRecordWriter(str(directory / _file_name())) as writer:
+    make_directory(directory)
+    with _refusals_of_the_disk(directory), tf.io.TFRecordWriter(str(directory / _file_name())) as writer:
         writer.write(tf.compat.v1.Event(wall_time=time.time(), file_version=FILE_VERSION).SerializeToString())
         event = tf.compat.v1.Event(wall_time=time.time(), step=0, summary=tf.compat.v1.Summary(value=values))
         writer.write(event.SerializeToString())
+
+
+@contextlib.contextmanager
+def _refusals_of_the_disk(directory: Path) -> Iterator[None]:
+    """Within it TensorFlow's own error of a disk that is full or must not be written becomes one clear RunError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise RunError(f"cannot write TensorBoard's events into {directory}: {first_line(error)}") from error
 
 
 def _file_name() -> str:

@@ -172,7 +172,7 @@ class Learner(abc.ABC):
         model = self.new_model()
         kept = self.run_dir.file("dense", "model.keras")
         if "dense" in self.run_dir.stages():
-            self.load(kept, model)
+            self._load_finished(kept, model)
             return model
         training: dict[str, Any] = {}
         source = from_first(self.workers, lambda: self.take_dense(model))
@@ -190,6 +190,15 @@ class Learner(abc.ABC):
         self.run_dir.finish_stage("dense", seconds, {"source": source, **tested, **training})
         self.say_dense(source, tested)
         return model
+
+    def _load_finished(self, path: Path, model: keras.Model) -> None:
+        """`load` of what an earlier start left; RunError where that is missing or damaged."""
+        try:
+            self.load(path, model)
+        except InputError as error:
+            raise RunError(
+                f"{error}. The run goes on from it: put a whole copy back; --overwrite starts anew"
+            ) from error
 
     def say_dense(self, source: str, tested: Mapping[str, float]) -> None:
         """Tells how good the dense network is, and what may be wrong where it is not."""

@@ -27,7 +27,8 @@ from export.sizes import kernel_layers
 from export.tensorboard import log_pictures
 from nets.model_helper import ModelHelper
 from nets.tasks import ACCURACY
-from utils.run_dir import RunDir, read_meta
+from utils.checkpoints import read_meta
+from utils.run_dir import RunDir
 
 Quality = Callable[[np.ndarray, np.ndarray], np.ndarray]  # labels, outputs -> of each example [B]
 TRAININGS = ("dense", "training")  # those whose curves the report shows

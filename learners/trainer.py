@@ -1,5 +1,6 @@
 """Trainer: a network's recipe and the run's flags given to the training loop, which is watched by curves and a plot."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from learners.precision import FLOAT32
 from learners.train_step import TrainStep
 from learners.training import Monitor, TrainingResult, train
 from nets.model_helper import ModelHelper
+from utils.checkpoints import is_kept
 from utils.run_dir import RunDir
 from utils.workers import Workers
 
@@ -73,7 +75,9 @@ class Trainer:
             learning_rates: `[steps]`; the recipe's where there are none.
             first_step: where it begins.
         """
-        options = self.config.run
+        options, checkpoint = self.config.run, self.run_dir.file(name, "checkpoint.npz")
+        if name in self.run_dir.stages() and self.workers.is_first and not is_kept(checkpoint):
+            print(f"warning: {title} is finished, but {checkpoint} is missing; it begins anew", file=sys.stderr)
         with ScalarLog(self.tensorboard / name) as log:
 
             def log_row(row: Mapping[str, float]) -> None:
@@ -85,7 +89,7 @@ class Trainer:
                 policy,
                 self.helper.training_batches,
                 self.learning_rates() if learning_rates is None else learning_rates,
-                self.run_dir.file(name, "checkpoint.npz"),
+                checkpoint,
                 Monitor(
                     options.summary_interval,
                     options.save_interval,

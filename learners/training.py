@@ -18,9 +18,9 @@ from learners.train_step import Steps, TrainStep
 from learners.variables import named_arrays, restore_variables
 from nets.tasks import ACCURACY
 from utils import interruption
+from utils.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from utils.errors import RunError
 from utils.progress import Progress
-from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
 from utils.workers import Workers, check_same, from_first, share_variables
 
 SECONDS_IN_A_CALL = 2.0  # so that an interrupt need not wait for long
@@ -133,14 +133,18 @@ def train(
     return TrainingResult(progress.history, progress.seconds, iterations, rate, float(np.median(progress.step_seconds)))
 
 
-def restore_training(checkpoint: Path, step: TrainStep, policy: Policy) -> None:
-    """Puts network, optimizer and policy where a training had them at its last checkpoint.
+def restore_training(checkpoint: Path, step: TrainStep, policy: Policy) -> bool:
+    """Puts network, optimizer and policy where a training had them at its last checkpoint; whether that is its end.
+
+    It is not where the last one is damaged and the one before it was taken.
 
     Raises:
         RunError: there is no checkpoint.
     """
-    if _Position.resume(checkpoint, step, policy) is None:
+    found = _Position.resume(checkpoint, step, policy)
+    if found is None:
         raise RunError(f"there is no checkpoint {checkpoint}, which the run needs; --overwrite starts anew")
+    return found.step == found.total
 
 
 def _adopt(network: Replacement | None, step: TrainStep, validation: Evaluation | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.run_dir import read_checkpoint
+from utils.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "tests/nets_for_tests/tiny_at_cifar10_run.py"

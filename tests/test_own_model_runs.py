@@ -15,7 +15,7 @@ from PIL import Image
 
 from commands import command_line
 from tests.own_network_files import OWN_CODE, make_folder
-from utils.run_dir import read_checkpoint
+from utils.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 OWN = "nets/own_model_run.py"

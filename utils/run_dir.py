@@ -1,78 +1,21 @@
-"""The run directory: configuration, checkpoints and finished stages, each written whole or not at all."""
+"""The run directory: whose it is, what configuration it holds, and which stages of it are finished."""
 
 import contextlib
-import json
 import os
 import shutil
-import sys
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from utils.errors import InputError, RunError
-from utils.files import write_atomically, write_json
+from utils.files import check_is_there, make_directory, refusals_of_the_disk, unwatch, watch, write_json
+from utils.json_files import read_json
+from utils.lock import RUN_LOCK, FileLock
 from utils.workers import ALONE, Workers, from_first
 
-_META = "__meta__"
-
-
-class Checkpoint(NamedTuple):
-    """Named arrays and a JSON-able dictionary."""
-
-    arrays: dict[str, np.ndarray]
-    meta: dict[str, Any]
-
-
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint; the one before is kept beside it as `<name>.previous.npz`."""
-    meta = np.frombuffer(json.dumps(checkpoint.meta).encode(), np.uint8)
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **{_META: meta}, **checkpoint.arrays)
-        if path.exists():
-            # A hard link, so that `path` itself is never missing.
-            previous = _previous(path)
-            previous.unlink(missing_ok=True)
-            os.link(path, previous)
-
-    write_atomically(path, write)
-
-
-def read_checkpoint(path: Path) -> Checkpoint | None:
-    """The checkpoint at `path`, else the one before it, else None where neither was ever written.
-
-    Raises:
-        RunError: there are checkpoints but none can be read.
-    """
-    candidates = [candidate for candidate in (path, _previous(path)) if candidate.exists()]
-    for candidate in candidates:
-        try:
-            with np.load(candidate, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            return Checkpoint(meta=json.loads(arrays.pop(_META).tobytes()), arrays=arrays)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            print(f"warning: {candidate} is damaged ({error}); trying the checkpoint before it", file=sys.stderr)
-    if candidates:
-        raise RunError(f"no readable checkpoint: {path} and the one before it are damaged; --overwrite starts anew")
-    return None
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """The dictionary of the checkpoint at `path` without its arrays; empty where there is none that can be read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return json.loads(file[_META].tobytes())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return {}
-
-
-def _previous(path: Path) -> Path:
-    return path.with_suffix(".previous" + path.suffix)
+CONFIGURATION = "config.json"
+_STAGES = "stages.json"
+_OF_NO_WORK = {CONFIGURATION, RUN_LOCK, "command.json"}  # what a run leaves that has done nothing yet
 
 
 class RunDir:
@@ -84,31 +27,64 @@ class RunDir:
 
     def __init__(self, path: str | os.PathLike, workers: Workers = ALONE):
         self.path, self._workers = Path(path), workers
+        self._lock = FileLock(self.path / RUN_LOCK)
 
     def open(self, config: Mapping[str, Any], overwrite: bool = False) -> None:
-        """Claims the directory for a run of `config` (flag name -> value).
+        """Claims the directory for a run of `config` (flag name -> value) until `close`, `release` or the process' end.
 
         Raises:
-            InputError: it holds a run of another configuration, or something that is not a run.
+            InputError: it holds a run of another configuration, something that is not a run, or another run is at work
+                in it.
+            RunError: it cannot be written.
         """
         from_first(self._workers, lambda: self._claim(config, overwrite))
 
     def _claim(self, config: Mapping[str, Any], overwrite: bool) -> None:
+        self.close()
+        self._check(config, overwrite)  # before anything is touched
+        self._take_lock()
+        try:
+            self._check(config, overwrite)  # again: now nobody else writes here
+            if overwrite:
+                self._delete()
+            known = self.path / CONFIGURATION
+            if not known.exists():
+                write_json(known, dict(config))
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, config: Mapping[str, Any], overwrite: bool) -> None:
+        """Whether a run of this configuration may work here; looks only."""
+        known = self.path / CONFIGURATION
+        if self.path.is_symlink() and not self.path.exists():
+            raise InputError(f"--run_dir must be a directory. Received: {self.path}, a link to what is not there")
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--run_dir must be a directory. Received: {self.path}, which is a file")
-        known = self.path / "config.json"
-        if known.exists() and overwrite:
-            self._delete()
         if known.exists():
-            self._check_same(known, config)
+            if not overwrite:
+                self._check_same(known, config)
         elif self.path.exists() and any(not _is_of_a_start(path) for path in self.path.iterdir()):
             raise InputError(f"--run_dir {self.path} is not empty and holds no run of ours: give another directory")
-        else:
-            write_json(known, dict(config))
+
+    def _take_lock(self) -> None:
+        make_directory(self.path)
+        if not self._lock.take():
+            raise InputError(
+                f"another run is at work in {self.path}: {self._lock.holder() or 'a process that does not tell'}. "
+                "Wait until it has ended, or give another --run_dir"
+            )
+        watch(self.path)
+
+    def close(self) -> None:
+        """Lets others work in the directory; what was not claimed is left as it is."""
+        if self._workers.is_first:
+            unwatch(self.path)
+            self._lock.free()
 
     def _check_same(self, known: Path, config: Mapping[str, Any]) -> None:
         try:
-            before = json.loads(known.read_text())
+            before = read_json(known)
         except ValueError as error:
             raise InputError(f"{known} is damaged ({error}): --overwrite starts anew") from error
         names = sorted(before.keys() | config.keys())
@@ -121,27 +97,33 @@ class RunDir:
             )
 
     def release(self) -> None:
-        """Gives the directory up if it holds only its configuration: a corrected command may then claim it."""
+        """Gives the directory up if nothing was done in it: a corrected command may then claim it."""
         if not self._workers.is_first:
             return
-        if [path for path in self.path.rglob("*") if path.is_file()] == [self.path / "config.json"]:
+        files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file()}
+        if files <= _OF_NO_WORK:
             self._delete()
+        self.close()
+        with contextlib.suppress(OSError):  # it is not empty, or is itself mounted, such as in a container
+            self.path.rmdir()
 
     def _delete(self) -> None:
-        # The configuration last: what is left of a deletion that was killed is still a run of ours.
-        for path in sorted(self.path.iterdir(), key=lambda path: path.name == "config.json"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        with contextlib.suppress(OSError):  # where the directory itself is mounted, such as in a container
-            self.path.rmdir()
+        """Deletes everything but the lock.
+
+        The configuration comes last: what is left of a deletion that was killed is still a run of ours.
+        """
+        with refusals_of_the_disk(self.path):
+            for path in sorted(self.path.iterdir(), key=lambda path: path.name == CONFIGURATION):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != RUN_LOCK:
+                    path.unlink()
 
     def file(self, *parts: str) -> Path:
         """The path of a file in the directory; its folder is made."""
         path = self.path.joinpath(*parts)
         if self._workers.is_first:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
         return path
 
     def stages(self) -> dict[str, dict[str, Any]]:
@@ -149,16 +131,28 @@ class RunDir:
         return from_first(self._workers, self._read_stages)
 
     def _read_stages(self) -> dict[str, dict[str, Any]]:
-        path = self.path / "stages.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        path = self.path / _STAGES
+        check_is_there(path)
+        try:
+            stages = read_json(path)
+            if not all(isinstance(stage, dict) and "seconds" in stage for stage in stages.values()):
+                raise ValueError("a stage without its seconds")
+            return stages
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise RunError(
+                f"{path} is damaged ({error}). Delete it: the same command then finds out by the checkpoints what is "
+                "done. --overwrite starts anew"
+            ) from error
 
     def finish_stage(self, name: str, seconds: float, result: Mapping[str, Any] | None = None) -> None:
         """Records that a stage is done, with what rank 0 says of it."""
         if self._workers.is_first:
             stages = self._read_stages() | {name: {"seconds": seconds, **(result or {})}}
-            write_json(self.path / "stages.json", stages)
+            write_json(self.path / _STAGES, stages)
 
 
 def _is_of_a_start(path: Path) -> bool:
     """Whether a run leaves it that was killed before it had written its configuration."""
-    return path.name.startswith(".config.partial")
+    return path.name == RUN_LOCK or path.name.startswith(f".{Path(CONFIGURATION).stem}.partial")

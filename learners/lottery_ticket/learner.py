@@ -87,7 +87,7 @@ class LotteryTicketLearner(Learner):
                 # Its network is kept; where its training stood nobody asks any more. A kill may have left it.
                 for path in self._checkpoint(number - 1).parent.glob("checkpoint*.npz"):
                     path.unlink()
-        restore_training(self._checkpoint(rounds[-1]), step, policy)
+        self._restore_round(rounds[-1], step, policy)
         return self._report(model)
 
     def _teacher(self, model: keras.Model) -> Teacher | None:
@@ -103,7 +103,7 @@ class LotteryTicketLearner(Learner):
         """Prunes the network of the round before by magnitude, rewinds what is left and trains it."""
         options, name = self.config.lottery_ticket, _stage(number)
         if number > 1:
-            restore_training(self._checkpoint(number - 1), step, policy)
+            self._restore_round(number - 1, step, policy)
         sizes = {layer.path: layer.size for layer in policy.masks.layers}
         ratio, last = options.prune_ratio, options.num_rounds
         policy.masks.select({path: removed_after_round(size, ratio, number, last) for path, size in sizes.items()})
@@ -113,7 +113,7 @@ class LotteryTicketLearner(Learner):
             f"round {number} of {last}: {sparsity:.1%} removed, "
             f"training from epoch {options.rewind_epoch} to {self.num_epochs}"
         )
-        result = self.run_training(name, step, policy, title=f"round {number}", first_step=self.first_step)
+        result = self._run_round(number, step, policy)
         self.save(step.model, self.run_dir.file(name, "model.keras"))
         tested = self.test(step.model)
         figures = {
@@ -124,6 +124,15 @@ class LotteryTicketLearner(Learner):
         }
         self.run_dir.finish_stage(name, result.seconds, figures)
         self.say(f"round {number} of {last}: test {self.helper.metric_name} {tested['accuracy']:.4f}")
+
+    def _run_round(self, number: int, step: TrainStep, policy: FixedMasks) -> TrainingResult:
+        """Trains up to the end of the round."""
+        return self.run_training(_stage(number), step, policy, title=f"round {number}", first_step=self.first_step)
+
+    def _restore_round(self, number: int, step: TrainStep, policy: FixedMasks) -> None:
+        """Puts everything as it was at the end of a round; steps that a damaged checkpoint had are done again."""
+        if not restore_training(self._checkpoint(number), step, policy):
+            self._run_round(number, step, policy)
 
     def _checkpoint(self, number: int) -> Path:
         return self.run_dir.path / _stage(number) / "checkpoint.npz"

@@ -8,8 +8,8 @@ import numpy as np
 from compressors.masks import MaskSet, optimizer_slots
 from compressors.policies import Policy
 from learners.variables import named_arrays, restore_variables
+from utils.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from utils.errors import RunError
-from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
 from utils.workers import ALONE, Workers, from_first
 
 

@@ -1,6 +1,7 @@
 """The last round of the search: the best candidates are solved again front to back, fine-tuned and compared."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from compressors.ratios import Ratios
 from learners.variables import named_arrays, restore_variables
 from learners.weight_sparsification.ratio_search import Record
 from learners.weight_sparsification.rollout_eval import Measure, RolloutEvaluator
+from utils.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from utils.errors import RunError
 from utils.progress import Progress
-from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
 from utils.workers import ALONE, Workers, from_first
 
 
@@ -132,6 +133,7 @@ def _read(files: Sequence[Path | None], workers: Workers) -> list[Checkpoint | N
         try:
             return None if file is None else read_checkpoint(file)
         except RunError:
+            print(f"warning: {file} is damaged; its network is made again", file=sys.stderr)
             return None
 
     return from_first(workers, lambda: [read(file) for file in files])

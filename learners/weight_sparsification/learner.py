@@ -1,6 +1,7 @@
 """WeightSparseLearner: dense network -> each layer's ratio -> training under masks -> report."""
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,8 +46,8 @@ from learners.weight_sparsification.shared_paths import (
     shared_table,
 )
 from rl_agents.ddpg.agent import DdpgAgent
+from utils.checkpoints import Checkpoint
 from utils.errors import InputError
-from utils.run_dir import Checkpoint
 from utils.workers import from_first
 
 
@@ -118,8 +119,8 @@ class WeightSparseLearner(Learner):
         """All pruning paths of the dense network, built once: by this run, or by the first that shares `--ws_paths`."""
         options, own = self.config.weight_sparse, self.run_dir.file("paths.npz")
         is_finished = "paths" in self.run_dir.stages()
-        if is_finished and from_first(self.workers, own.exists):
-            return PathTable(*from_first(self.workers, lambda: read_paths(own)))
+        if is_finished and (kept := from_first(self.workers, lambda: _paths_in(own))) is not None:
+            return PathTable(*kept)
         started, kernels = time.perf_counter(), prunable_kernels(dense)
         images = self.helper.calibration_images(CALIBRATION_IMAGES)
         kept = kept_inputs(network_sizes(dense, images[0]), len(images), options.gram_memory)
@@ -222,6 +223,8 @@ class WeightSparseLearner(Learner):
         )
         log = SearchLog(self.run_dir.file("search.jsonl"), self.run_dir.file("search", "agent.npz"), self.workers)
         log.resume(agent)
+        if "search" in self.run_dir.stages() and not log.records and self.workers.is_first:
+            print("warning: the search is finished, but its files are missing; it begins anew", file=sys.stderr)
         every = options.fine_tuning_iterations if options.rollout_fine_tuning == "every" else 0
         records = search(
             self.layers,
@@ -297,3 +300,12 @@ class WeightSparseLearner(Learner):
                 **notes(stages),
             },
         )
+
+
+def _paths_in(file: Path) -> tuple | None:
+    """What `read_paths` gives; None where the file is missing, or damaged, which is told: it can be built again."""
+    try:
+        return read_paths(file) if file.exists() else None
+    except InputError as error:
+        print(f"warning: {error}; building it again", file=sys.stderr)
+        return None

@@ -1,5 +1,6 @@
 """The search for each layer's pruning ratio: roll-outs proposed by an agent, scored, remembered and resumed."""
 
+import hashlib
 import itertools
 import json
 import math
@@ -14,10 +15,10 @@ from compressors.ratios import LayerSpec, Ratios, num_removed, overall_ratio
 from learners.weight_sparsification.rollout_env import RatioConfig, RolloutEnv, reward
 from rl_agents.ddpg.agent import DdpgAgent
 from rl_agents.replay import Transition
+from utils.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from utils.errors import RunError
 from utils.files import append_line, write_atomically
 from utils.progress import Progress
-from utils.run_dir import Checkpoint, read_checkpoint, write_checkpoint
 from utils.workers import ALONE, Workers, digest, from_first
 
 AGENT = "agent"
@@ -50,36 +51,58 @@ class SearchRecords:
 class SearchLog(SearchRecords):
     """`search.jsonl`, a line a roll-out, and the agent's checkpoint after each round of one roll-out a worker.
 
-    The checkpoint is the truth: a line that was written after it belongs to a roll-out that is done again. Rank 0 has
-    the files.
+    The checkpoint is the truth: a line that was written after it belongs to a roll-out that is done again, and those
+    before must have the hash that it holds. Rank 0 has the files.
     """
 
     def __init__(self, path: Path, checkpoint: Path, workers: Workers = ALONE):
         super().__init__()
         self._path, self._checkpoint, self._workers = path, checkpoint, workers
+        self._hash = hashlib.sha256()  # of all lines
 
     def resume(self, agent: DdpgAgent) -> None:
         """Takes back the roll-outs and the agent of an earlier start."""
         state, self.records = from_first(self._workers, self._read)
         if state is not None:
             agent.set_state(state)
+        elif self._workers.is_first:
+            self._save(agent)  # from now on lines without a checkpoint are what is left of one that was lost
 
     def _read(self) -> tuple[dict[str, np.ndarray] | None, list[dict[str, Any]]]:
         found = read_checkpoint(self._checkpoint)
+        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        if found is None and lines:
+            raise RunError(f"{self._path} has {len(lines)} roll-outs, {self._checkpoint} is missing: {self._advice}")
         count = 0 if found is None else found.meta["rollouts"]
-        lines = self._path.read_text().splitlines(keepends=True)[:count] if self._path.exists() else []
         if len(lines) < count:
-            raise RunError(f"{self._path} has {len(lines)} of {count} roll-outs: --overwrite starts anew")
-        write_atomically(self._path, lambda temporary: temporary.write_text("".join(lines)))
-        return None if found is None else found.arrays, [json.loads(line) for line in lines]
+            raise RunError(f"{self._path} has {len(lines)} of {count} roll-outs: {self._advice}")
+        content = b"".join(lines[:count])
+        self._hash.update(content)
+        if found is not None and found.meta["lines"] != self._hash.hexdigest():
+            raise RunError(f"{self._path} is damaged: {self._advice}")
+        write_atomically(self._path, lambda temporary: temporary.write_bytes(content))
+        return None if found is None else found.arrays, [json.loads(line) for line in lines[:count]]
+
+    @property
+    def _advice(self) -> str:
+        return (
+            f"put a whole copy back. Without {self._path.name} and the folders {self._checkpoint.parent.name} and "
+            "finalists the search begins anew; --overwrite starts all of it anew"
+        )
 
     def append(self, records: Sequence[dict[str, Any]], agent: DdpgAgent) -> None:
         """Takes and writes the roll-outs of one round."""
         super().append(records, agent)
         if self._workers.is_first:
             for record in records:
-                append_line(self._path, json.dumps(record, allow_nan=False))
-            write_checkpoint(self._checkpoint, Checkpoint(agent.get_state(), {"rollouts": len(self.records)}))
+                line = json.dumps(record, allow_nan=False)
+                append_line(self._path, line)
+                self._hash.update(f"{line}\n".encode())
+            self._save(agent)
+
+    def _save(self, agent: DdpgAgent) -> None:
+        meta = {"rollouts": len(self.records), "lines": self._hash.hexdigest()}
+        write_checkpoint(self._checkpoint, Checkpoint(agent.get_state(), meta))
 
 
 def search(

@@ -1,7 +1,6 @@
 """Gram matrices and pruning paths, shared: by several workers, each building a part, and by several runs, in a file."""
 
 import contextlib
-import fcntl
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ from compressors.regression import collect_grams, collect_parts
 from compressors.second_moments import InputSample, KeptInputs, Moment
 from learners.variables import named_arrays
 from utils.errors import InputError
-from utils.files import write_atomically
+from utils.files import make_directory, write_atomically
+from utils.lock import FileLock
 from utils.npz_files import ArrayFile
 from utils.workers import Workers, digest, from_first
 
@@ -193,11 +193,12 @@ def _save(table: PathTable, file: Path, origin: str) -> None:
 @contextlib.contextmanager
 def _one_at_a_time(file: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Within it no other run builds the paths of this file. The lock beside it is free again when its holder dies."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.with_name(f"{file.name}.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another run is building the pruning paths {file}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    make_directory(file.parent)
+    lock = FileLock(file.with_name(f"{file.name}.lock"))
+    if not lock.take():
+        say(f"another run is building the pruning paths {file}; waiting for it")
+        lock.take(wait=True)
+    try:
         yield
+    finally:
+        lock.free()

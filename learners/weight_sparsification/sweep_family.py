@@ -1,9 +1,7 @@
 """The directory of a sweep's family of runs: whose it is, what is finished in it, and who is at work there."""
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +10,9 @@ from typing import Any
 
 from learners.weight_sparsification.sweep_plan import DENSE, LOGS, PATHS, Member
 from utils.errors import InputError, RunError
-from utils.files import write_text
+from utils.files import make_directory, write_text
 from utils.json_files import read_json
+from utils.lock import RUN_LOCK, FileLock
 
 FILE_NAME = "sweep.json"
 LOCK = "sweep.lock"
@@ -91,24 +90,22 @@ class FamilyDir:
             InputError: another sweep is at work here.
             RunError: the members of one that was killed do not end.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "a+", encoding="ascii") as lock:
-            deadline, was_told = time.monotonic() + patience, False
-            while not _is_taken(lock):
-                lock.seek(0)
-                holder = lock.read().strip()
-                if holder and holder == _stamp(holder.split()[0]):
-                    raise InputError(f"another sweep is at work in {self.path}: process {holder.split()[0]}")
-                if time.monotonic() > deadline:
-                    raise RunError(f"runs of an earlier sweep are still at work in {self.path} and do not end")
-                if not was_told:
-                    say("waiting for the runs of an earlier sweep to end")
-                    was_told = True
-                time.sleep(_PAUSE)
-            lock.truncate(0)
-            lock.write(_stamp(str(os.getpid())))
-            lock.flush()
-            yield lock.fileno()
+        make_directory(self.path)
+        lock = FileLock(self.path / LOCK)
+        deadline, was_told = time.monotonic() + patience, False
+        while not lock.take():
+            if (holder := lock.holder()) is not None:
+                raise InputError(f"another sweep is at work in {self.path}: {holder}")
+            if not was_told:
+                say("waiting for the runs of an earlier sweep to end")
+                was_told = True
+            if time.monotonic() > deadline:
+                raise RunError(f"runs of an earlier sweep are still at work in {self.path} and do not end")
+            time.sleep(_PAUSE)
+        try:
+            yield lock.descriptor
+        finally:
+            lock.free()
 
     def open(self, content: Mapping[str, Any], overwrite: bool = False) -> None:
         """Claims the directory for this configuration; what is known of the same one before stays.
@@ -136,15 +133,31 @@ class FamilyDir:
         write_text(self.path / FILE_NAME, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def delete(self) -> None:
-        """Deletes all that a sweep leaves, and nothing else; sweep.json last, so that what is left is still ours."""
+        """Deletes all that a sweep leaves, and nothing else; sweep.json last, so that what is left is still ours.
+
+        Raises:
+            InputError: a run that was started by hand is at work in it.
+        """
         if not (self.path / FILE_NAME).exists():
             return
-        for path in [*self.path.glob("ratio_*"), *(self.path / name for name in (DENSE, LOGS))]:
+        folders = [*self.path.glob("ratio_*"), *(self.path / name for name in (DENSE, LOGS))]
+        for path in folders:
+            _check_idle(path)
+        for path in folders:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
         for path in [*self.path.glob("compare.*"), *(self.path / name for name in (PATHS, f"{PATHS}.lock"))]:
             path.unlink(missing_ok=True)
         (self.path / FILE_NAME).unlink()
+
+
+def _check_idle(run_dir: Path) -> None:
+    """Raises InputError where a run is at work in its directory."""
+    lock = FileLock(run_dir / RUN_LOCK)
+    if lock.path.exists():
+        if not lock.take():
+            raise InputError(f"a run is at work in {run_dir}: {lock.holder()}. Wait until it has ended")
+        lock.free()
 
 
 def is_finished(member: Member) -> bool:
@@ -193,21 +206,3 @@ def _is_same(value: Any, word: str) -> bool:
 
 def _listed(ratios: Sequence[float]) -> str:
     return ",".join(f"{ratio:g}" for ratio in ratios)
-
-
-def _is_taken(lock: Any) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _stamp(pid: str) -> str:
-    """A process' number and when it began: the number alone could go to another one. "" where there is none."""
-    try:
-        with open(f"/proc/{int(pid)}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return ""
-    return "" if fields[0] in "ZX" else f"{pid} {fields[19]}"

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from tests.faults.starts import Disturbance, Ended, Starts
-from utils.run_dir import read_checkpoint
+from utils.checkpoints import read_checkpoint
 
 # Times and speeds, all that may differ in report.json, stages.json, search.jsonl and the figures of checkpoints.
 TIMES = {

@@ -7,7 +7,7 @@ import pytest
 
 from tests.workers.test_whole_runs import FEW, processes_of, started
 from tests.workers.two_processes import needs_horovod
-from utils.run_dir import read_checkpoint
+from utils.checkpoints import read_checkpoint
 
 pytestmark = needs_horovod
 

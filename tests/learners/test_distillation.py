@@ -32,8 +32,9 @@ from learners.weight_sparsification.rollout_eval import FineTuner
 from nets.config import NetConfig, NetworkConfig
 from tests.small_helper import NUM_EPOCHS, STEPS_PER_EPOCH, SmallHelper
 from tests.small_training import conv_net, cross_entropy, image_batches
+from utils.checkpoints import read_checkpoint
 from utils.errors import InputError
-from utils.run_dir import RunDir, read_checkpoint
+from utils.run_dir import RunDir
 
 
 def two_classes(kernel):

@@ -231,7 +231,8 @@ def test_a_url_without_the_model_is_named_and_ends_no_stage(tmp_path, served, co
     with pytest.raises(InputError) as error:
         here.dense_model()
     assert message in str(error.value)
-    assert not [path.name for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != "config.json"]
+    files = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert files == {"config.json", "run.lock"}
 
 
 def test_a_model_with_other_layers_is_evaluated_as_it_is(tmp_path):

@@ -24,8 +24,9 @@ from nets.config import NetConfig, OwnModelConfig, TrainingConfig
 from nets.layers import FusedBatchNormalization
 from tests.small_helper import SmallHelper
 from tests.small_training import cross_entropy, image_batches, linear_model
+from utils.checkpoints import read_checkpoint
 from utils.errors import InputError, RunError
-from utils.run_dir import RunDir, read_checkpoint
+from utils.run_dir import RunDir
 from utils.workers import ALONE, SingleWorker
 
 

@@ -14,9 +14,9 @@ from learners.train_step import TrainStep
 from learners.training import Monitor, train
 from learners.variables import named_arrays, restore_variables
 from nets.layers import FusedBatchNormalization
+from utils.checkpoints import read_checkpoint
 from utils.errors import InputError, RunError
 from utils.interruption import Terminated, heeded
-from utils.run_dir import read_checkpoint
 
 
 def _loss(labels, logits):

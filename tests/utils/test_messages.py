@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from utils.checkpoints import Checkpoint
 from utils.messages import pack, unpack
-from utils.run_dir import Checkpoint
 
 
 class Pair(NamedTuple):

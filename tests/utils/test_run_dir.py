@@ -1,71 +1,12 @@
-import errno
 import json
+import os
+import shutil
 
-import numpy as np
 import pytest
 
 from utils.errors import InputError, RunError
-from utils.files import write_atomically, write_json
-from utils.run_dir import Checkpoint, RunDir, read_checkpoint, write_checkpoint
-
-
-def _checkpoint(step):
-    return Checkpoint({"conv1/kernel": np.full((2, 3), step, np.float32)}, {"step": step, "history": [0.1, 1 / 3]})
-
-
-def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
-    path = tmp_path / "checkpoint.npz"
-    write_checkpoint(path, _checkpoint(7))
-    found = read_checkpoint(path)
-    assert found.meta == {"step": 7, "history": [0.1, 1 / 3]}
-    np.testing.assert_array_equal(found.arrays["conv1/kernel"], np.full((2, 3), 7, np.float32))
-
-
-def test_no_checkpoint_is_none(tmp_path):
-    assert read_checkpoint(tmp_path / "checkpoint.npz") is None
-
-
-@pytest.mark.parametrize("keep", [0, 10, 200, -1])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(tmp_path, capsys, keep):
-    path = tmp_path / "checkpoint.npz"
-    write_checkpoint(path, _checkpoint(1))
-    write_checkpoint(path, _checkpoint(2))
-    path.write_bytes(path.read_bytes()[:keep])
-    assert read_checkpoint(path).meta["step"] == 1
-    assert "is damaged" in capsys.readouterr().err
-
-
-def test_a_flipped_byte_in_an_array_is_noticed(tmp_path):
-    path = tmp_path / "checkpoint.npz"
-    write_checkpoint(path, _checkpoint(1))
-    write_checkpoint(path, _checkpoint(2))
-    content = bytearray(path.read_bytes())
-    at = content.index(np.full(6, 2, np.float32).tobytes())
-    content[at] ^= 1
-    path.write_bytes(content)
-    assert read_checkpoint(path).meta["step"] == 1
-
-
-def test_nothing_readable_is_an_error_not_a_fresh_start(tmp_path):
-    path = tmp_path / "checkpoint.npz"
-    write_checkpoint(path, _checkpoint(1))
-    path.write_bytes(b"")
-    with pytest.raises(RunError, match="no readable checkpoint"):
-        read_checkpoint(path)
-
-
-def test_a_full_disk_keeps_the_last_good_file(tmp_path):
-    path = tmp_path / "checkpoint.npz"
-    write_checkpoint(path, _checkpoint(1))
-
-    def fail(temporary):
-        temporary.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(RunError, match="No space left on device; the last good checkpoint.npz stays"):
-        write_atomically(path, fail)
-    assert read_checkpoint(path).meta["step"] == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.npz"]
+from utils.files import write_json
+from utils.run_dir import RunDir
 
 
 def test_nan_is_refused_in_json_and_the_old_file_stays(tmp_path):
@@ -113,6 +54,114 @@ def test_a_run_that_did_nothing_is_released_and_one_that_did_is_kept(tmp_path):
     run.finish_stage("dense", 1.0)
     run.release()
     assert list(run.stages()) == ["dense"]
+
+
+def test_a_run_that_has_only_its_command_beside_is_released_too(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.open({"seed": 1})
+    write_json(tmp_path / "run" / "command.json", {})
+    run.release()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_run_is_refused_while_the_first_is_at_work(tmp_path):
+    first, second = RunDir(tmp_path / "run"), RunDir(tmp_path / "run")
+    first.open({"seed": 1})
+    first.finish_stage("dense", 1.0)
+    for overwrite in (False, True):
+        with pytest.raises(InputError) as error:
+            second.open({"seed": 1}, overwrite)
+        assert f"another run is at work in {tmp_path / 'run'}: process {os.getpid()}, since 2" in str(error.value)
+    assert list(first.stages()) == ["dense"]
+    first.close()
+    second.open({"seed": 1})
+    assert list(second.stages()) == ["dense"]
+    second.close()
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "stages.json"]
+
+
+def test_who_is_refused_leaves_the_lock_to_others(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.open({"seed": 1})
+    run.close()
+    with pytest.raises(InputError, match="another configuration"):
+        RunDir(tmp_path / "run").open({"seed": 2})
+    assert not (tmp_path / "run" / "run.lock").exists()
+
+
+def test_what_a_start_leaves_that_was_killed_at_once_is_no_stranger_s(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.lock").write_text("")
+    (tmp_path / "run" / ".config.partial.json").write_text("{")
+    RunDir(tmp_path / "run").open({"seed": 1})
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 1}
+
+
+def test_a_deleted_run_directory_ends_the_run_and_is_not_made_again(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.open({"seed": 1})
+    run.finish_stage("dense", 1.0)
+    shutil.rmtree(run.path)
+    for use in (run.stages, lambda: run.finish_stage("search", 1.0), lambda: run.file("training", "checkpoint.npz")):
+        with pytest.raises(RunError, match=f"{run.path} was deleted, moved or replaced"):
+            use()
+    run.close()
+    assert not run.path.exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"dense": 3}', '{"dense": {}}', "\xff"])
+def test_damaged_stages_are_named_with_what_to_do(tmp_path, content):
+    run = RunDir(tmp_path / "run")
+    run.open({"seed": 1})
+    (run.path / "stages.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(RunError, match=r"stages\.json is damaged .*\. Delete it: the same command then finds out"):
+        run.stages()
+    with pytest.raises(RunError, match=r"stages\.json is damaged"):
+        run.finish_stage("dense", 1.0)
+    assert (run.path / "stages.json").read_bytes() == content.encode("latin-1")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\xff"])
+def test_a_damaged_configuration_is_named_and_can_be_overwritten(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=r"config\.json is damaged .*: --overwrite starts anew"):
+        RunDir(tmp_path).open({"seed": 1})
+    RunDir(tmp_path).open({"seed": 1}, overwrite=True)
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 1}
+
+
+def test_without_its_configuration_a_directory_is_nobody_s(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.open({"seed": 1})
+    run.finish_stage("dense", 1.0)
+    run.close()
+    (run.path / "config.json").unlink()
+    with pytest.raises(InputError, match="is not empty and holds no run of ours"):
+        RunDir(tmp_path / "run").open({"seed": 1}, overwrite=True)
+
+
+def test_a_link_to_a_directory_and_a_name_with_spaces_are_directories_too(tmp_path):
+    (tmp_path / "a disk with room").mkdir()
+    (tmp_path / "run").symlink_to("a disk with room")
+    for overwrite in (False, True):
+        run = RunDir(tmp_path / "run")
+        run.open({"seed": 1}, overwrite)
+        run.finish_stage("dense", 1.0)
+        run.close()
+    assert (tmp_path / "run").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "a disk with room").iterdir()) == ["config.json", "stages.json"]
+
+
+def test_a_link_to_nothing_is_refused(tmp_path):
+    (tmp_path / "run").symlink_to("gone")
+    with pytest.raises(InputError, match="a link to what is not there"):
+        RunDir(tmp_path / "run").open({})
+
+
+def test_a_directory_below_a_file_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot write .*file/run: Not a directory"):
+        RunDir(tmp_path / "file" / "run").open({})
 
 
 def test_a_file_as_run_directory_is_refused(tmp_path):

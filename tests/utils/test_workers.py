@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 from tests.fake_workers import run_in_threads
+from utils.checkpoints import read_checkpoint
 from utils.errors import InputError, RunError
-from utils.run_dir import RunDir, read_checkpoint
+from utils.run_dir import RunDir
 from utils.workers import (
     ALONE,
     check_same,
@@ -128,7 +129,7 @@ def test_a_directory_that_cannot_go_is_emptied_all_the_same(tmp_path, monkeypatc
 
     monkeypatch.setattr(type(tmp_path), "rmdir", refuse)
     run_dir.open({"seed": 2}, overwrite=True)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "run.lock"]
     run_dir.release()
     assert list((tmp_path / "run").iterdir()) == []
     assert read_checkpoint(tmp_path / "run" / "none.npz") is None

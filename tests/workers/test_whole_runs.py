@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,6 +261,22 @@ def test_lottery_tickets_and_evaluation_by_two_workers(tmp_path):
     printed = run(run_dir, [*flags, "--exec_mode", "eval"])
     assert f"test accuracy {found['compressed']['accuracy']:.4f}" in printed
     assert printed.count("test accuracy") == 1
+
+
+def test_a_run_directory_that_is_deleted_ends_both_workers_and_is_not_made_again(tmp_path):
+    run_dir = tmp_path / "run"
+    process = started(run_dir, [*SHORT, "--learner", "full-prec", "--nb_epochs_rat", "9"])
+    try:
+        wait_until((run_dir / "dense" / "checkpoint.npz").exists, process)
+        shutil.rmtree(run_dir.rename(tmp_path / "gone"))
+        printed, _ = process.communicate(timeout=150)
+    finally:
+        process.terminate()
+    assert process.returncode == 1, printed[-4000:]
+    assert f"error: {run_dir} was deleted, moved or replaced while the run was at work in it" in printed
+    assert "Traceback" not in printed
+    assert processes_of(run_dir) == {}
+    assert not run_dir.exists()
 
 
 def test_a_mistake_is_told_once_and_before_any_work(tmp_path):

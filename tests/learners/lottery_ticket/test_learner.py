@@ -16,8 +16,9 @@ from learners.train_step import TrainStep
 from learners.training import Monitor, train
 from learners.variables import named_arrays
 from tests.small_helper import NUM_EPOCHS, STEPS_PER_EPOCH, SmallHelper, lottery_config
+from utils.checkpoints import read_checkpoint
 from utils.errors import InputError, RunError
-from utils.run_dir import RunDir, read_checkpoint
+from utils.run_dir import RunDir
 
 TOTAL = NUM_EPOCHS * STEPS_PER_EPOCH
 # floor((1 - 0.2 ** (r / 3)) * size) of 108 and 12 weights: 44.84, 71.06, 86.4 and 4.98, 7.90, 9.6
@@ -238,6 +239,21 @@ MOMENTS = [
     (("stages.json", True), 1),  # between the last round and the report
     (("report.json", False), 1),
 ]
+
+
+def test_damaged_checkpoints_of_finished_rounds_are_trained_to_their_ends_again(tmp_path, monkeypatch, capsys):
+    """Else the next round would prune, and the report show, a network from some steps before the end."""
+    options = {"rounds": 2, "rewind_epoch": 1}
+    make(tmp_path / "whole", **options).run()
+    _killed_when(tmp_path / "damaged", ("stages.json", True), 2, monkeypatch, **options)  # dense, round 1
+    for number in (1, 2):
+        path = tmp_path / "damaged" / f"round_{number}" / "checkpoint.npz"
+        path.write_bytes(path.read_bytes()[:-1])
+        make(tmp_path / "damaged", **options).run()
+        assert f"{path} is damaged" in capsys.readouterr().err
+        np.testing.assert_equal(network(tmp_path / "damaged", number), network(tmp_path / "whole", number))
+    whole, damaged = (without_times(report(tmp_path / name)) for name in ("whole", "damaged"))
+    assert damaged == whole
 
 
 def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, monkeypatch):

@@ -198,8 +198,46 @@ def test_a_log_shorter_than_its_checkpoint_is_an_error(tmp_path):
     killed_after(tmp_path, 4)
     path = tmp_path / "search.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
-    with pytest.raises(RunError, match=r"search\.jsonl has 3 of 4 roll-outs: --overwrite starts anew"):
+    with pytest.raises(
+        RunError, match=r"search\.jsonl has 3 of 4 roll-outs: put a whole copy back.*--overwrite starts"
+    ):
         run(tmp_path, agent())
+
+
+def test_a_changed_digit_in_the_log_is_an_error(tmp_path):
+    killed_after(tmp_path, 4)
+    path = tmp_path / "search.jsonl"
+    text = path.read_text()
+    path.write_text(text.replace('"index": 2', '"index": 3'))
+    with pytest.raises(RunError, match=r"search\.jsonl is damaged"):
+        run(tmp_path, agent())
+
+
+def test_a_log_without_a_checkpoint_is_an_error_and_stays(tmp_path):
+    killed_after(tmp_path, 4)
+    before = (tmp_path / "search.jsonl").read_text()
+    for path in tmp_path.glob("agent*.npz"):
+        path.unlink()
+    with pytest.raises(
+        RunError, match=r"search\.jsonl has 4 roll-outs, .*agent\.npz is missing: put a whole copy back"
+    ):
+        run(tmp_path, agent())
+    assert (tmp_path / "search.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 8])
+def test_a_damaged_checkpoint_costs_one_roll_out_and_changes_nothing(tmp_path, undisturbed, count):
+    killed_after(tmp_path, count)
+    (tmp_path / "agent.npz").write_bytes((tmp_path / "agent.npz").read_bytes()[:-20])
+    asked = []
+
+    def counted(ratios):
+        asked.append(ratios)
+        return score(ratios)
+
+    assert timeless(run(tmp_path, agent(), counted)) == timeless(undisturbed)
+    assert timeless(lines(tmp_path)) == timeless(undisturbed)
+    assert len(asked) == NUM_ROLLOUTS - count + 1
 
 
 def test_a_finished_search_asks_nothing(tmp_path, undisturbed):

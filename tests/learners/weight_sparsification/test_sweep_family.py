@@ -11,6 +11,7 @@ import pytest
 from learners.weight_sparsification.sweep_family import FamilyDir, is_finished, work_done
 from learners.weight_sparsification.sweep_plan import Member
 from utils.errors import InputError, RunError
+from utils.lock import FileLock
 
 NET, FLAGS = "net_run.py", {"seed": 0, "save_path": ""}
 
@@ -90,6 +91,20 @@ def test_overwriting_deletes_what_a_sweep_leaves_and_nothing_else(family):
     assert family.known()["facts"] == {}
 
 
+def test_overwriting_stops_at_a_run_that_is_at_work_in_the_family(family):
+    for name in ("ratio_0.5", "ratio_0.9"):
+        (family.path / name).mkdir()
+        (family.path / name / "model.keras").touch()
+    lock = FileLock(family.path / "ratio_0.9" / "run.lock")
+    lock.take()
+    with pytest.raises(InputError, match=rf"a run is at work in .*ratio_0\.9: process {os.getpid()}"):
+        family.open({"net": NET, "flags": FLAGS, "ratios": [0.5]}, overwrite=True)
+    assert (family.path / "ratio_0.5" / "model.keras").exists()
+    lock.free()
+    family.open({"net": NET, "flags": FLAGS, "ratios": [0.5]}, overwrite=True)
+    assert not (family.path / "ratio_0.5").exists()
+
+
 def test_a_second_sweep_is_told_who_is_at_work(family):
     with (
         family.hold(print),
@@ -103,10 +118,13 @@ def test_a_second_sweep_is_told_who_is_at_work(family):
 
 def test_the_runs_of_a_sweep_that_was_killed_are_waited_for(family):
     """A child that has the lock, as a member has it, outlives the process whose number is in it."""
-    said = []
-    with family.hold(said.append) as lock:
-        child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
-    (family.path / "sweep.lock").write_text("1 0")  # no such process: number 1 began at another time
+    said, lock = [], FileLock(family.path / "sweep.lock")
+    lock.take()
+    command = [sys.executable, "-S", "-c", "input()"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(lock.descriptor,))
+    holder = json.loads(lock.path.read_text()) | {"pid": 1, "began": "0"}  # number 1 began at another time
+    lock.path.write_text(json.dumps(holder))
+    del lock  # as if this process had been killed: the file stays
     try:
         with pytest.raises(RunError, match="runs of an earlier sweep are still at work"), family.hold(said.append, 0.3):
             pytest.fail("the child still has the lock")

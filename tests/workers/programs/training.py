@@ -20,8 +20,8 @@ from learners.training import Monitor, train
 from learners.variables import named_arrays
 from nets.lenet import build_lenet
 from nets.resnet import build_resnet
+from utils.checkpoints import read_checkpoint
 from utils.errors import RunError
-from utils.run_dir import read_checkpoint
 from utils.workers import ALONE, digest
 
 GLOBAL_BATCH = 128
