@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+import pytest
 
 from tests.faults.starts import Disturbance, Ended, Starts
 from utils.checkpoints import read_checkpoint
+from utils.errors import RunError
 
 # Times and speeds, all that may differ in report.json, stages.json, search.jsonl and the figures of checkpoints.
 TIMES = {
     "seconds", "agent_seconds", "step_seconds", "seconds_per_rollout", "images_per_second",
     "dense_step_seconds", "dense_step_equivalents", "one_thread", "all_threads", "peak_memory_bytes",
 }  # fmt: skip
-CHECKSUM = "__checksum__"  # in a checkpoint; it covers the times too
+CHECKSUM = "lines"  # of search.jsonl, among the figures of the agent's checkpoint; it covers the times too
 
 
 class Kill(NamedTuple):
@@ -90,10 +92,11 @@ def check_interrupted(ended: Ended, event: Interrupt, run_dir: Path) -> None:
 
 
 def check_half_written(temporary: Path) -> None:
-    """The kill has left a checkpoint under its temporary name, the end of which, a table of contents, is missing."""
+    """The kill has left a checkpoint under its temporary name, which would not be taken for a whole one."""
     assert ".partial" in temporary.name
     assert temporary.is_file()
-    assert not zipfile.is_zipfile(temporary)
+    with pytest.raises(RunError, match="no readable checkpoint"):
+        read_checkpoint(temporary)
 
 
 def check_same(run_dir: Path, whole: Path) -> None:
@@ -151,7 +154,9 @@ def weights(path: Path) -> dict[str, np.ndarray]:
 def arrays(path: Path) -> dict[str, Any]:
     """All arrays of an `.npz` file, and a checkpoint's figures without times."""
     with np.load(path, allow_pickle=False) as file:
-        found = {name: file[name] for name in file.files if name != CHECKSUM}
+        found = {name: file[name] for name in file.files}
     if "__meta__" in found:
-        found["__meta__"] = without_times(json.loads(found["__meta__"].tobytes()))
+        figures = json.loads(found["__meta__"].tobytes())
+        figures.pop(CHECKSUM, None)
+        found["__meta__"] = without_times(figures)
     return found
