@@ -79,8 +79,8 @@ WRITERS = {
     "scalars": _scalars,
     "pictures": lambda directory: log_pictures(directory, {"ratios": PICTURE}, {}),
     **{
-        name: lambda directory, form=form: form.write(small_source(), directory / form.file)
-        for name, form in FORMATS.items()
+        name: lambda directory, form=FORMATS[name]: form.write(small_source(), directory / form.file)
+        for name in ("saved-model", "litert", "onnx", "trim")
     },
 }
 
