@@ -56,6 +56,7 @@ class FileLock:
     @property
     def descriptor(self) -> int:
         """For `pass_fds`: who inherits it holds the lock too."""
+        assert self._file is not None, "it must have been taken"
         return self._file.fileno()
 
     def take(self, wait: bool = False) -> bool:
