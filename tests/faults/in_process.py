@@ -15,7 +15,7 @@ import main
 ROOT = Path(main.__file__).resolve().parent
 TINY = "tests/nets_for_tests/tiny_at_cifar10_run.py"
 FEW = "--data_disk embedded --model_http_url= --nb_smpls_train 64 --nb_smpls_val 40 --nb_smpls_eval 40 --batch_size 16"
-FEW += " --nb_epochs_rat 0.1 --summ_step 4 --save_step 4 --quiet --export_formats none"
+FEW += " --nb_epochs_rat 0.25 --summ_step 4 --save_step 4 --quiet --export_formats none"
 
 
 def run(run_dir, *flags, code=0):
