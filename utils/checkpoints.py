@@ -10,6 +10,7 @@ import os
 import shutil
 import struct
 import sys
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -38,7 +39,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     def write(temporary: Path) -> None:
         with open(temporary, "w+b") as file:
-            np.savez(file, **{_META: meta}, **checkpoint.arrays)
+            np.savez(file, allow_pickle=False, **{_META: meta}, **checkpoint.arrays)
             _seal(file)
         if _is_whole(path):
             _keep(path, previous_of(path))
@@ -127,7 +128,7 @@ def _keep(path: Path, previous: Path) -> None:
         shutil.copyfile(path, previous)
 
 
-def _seal(file: BinaryIO) -> None:
+def _seal(file: BufferedRandom) -> None:
     """Makes the hash of all that the archive holds its comment, whose length is the last field of a zip archive."""
     file.seek(-2, os.SEEK_END)
     file.write(struct.pack("<H", _SEAL_LENGTH))

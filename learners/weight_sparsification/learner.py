@@ -119,8 +119,8 @@ class WeightSparseLearner(Learner):
         """All pruning paths of the dense network, built once: by this run, or by the first that shares `--ws_paths`."""
         options, own = self.config.weight_sparse, self.run_dir.file("paths.npz")
         is_finished = "paths" in self.run_dir.stages()
-        if is_finished and (kept := from_first(self.workers, lambda: _paths_in(own))) is not None:
-            return PathTable(*kept)
+        if is_finished and (finished := from_first(self.workers, lambda: _paths_in(own))) is not None:
+            return PathTable(*finished)
         started, kernels = time.perf_counter(), prunable_kernels(dense)
         images = self.helper.calibration_images(CALIBRATION_IMAGES)
         kept = kept_inputs(network_sizes(dense, images[0]), len(images), options.gram_memory)
