@@ -19,8 +19,8 @@ from rl_agents.ddpg.agent import DdpgAgent
 from rl_agents.ddpg.config import DdpgConfig
 from rl_agents.replay import Transition
 from tests.small_training import conv_net, cross_entropy, image_batches
+from utils.checkpoints import read_checkpoint
 from utils.errors import RunError
-from utils.run_dir import read_checkpoint
 
 RATE = 0.5
 
