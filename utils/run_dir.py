@@ -135,7 +135,7 @@ class RunDir:
         check_is_there(path)
         try:
             stages = read_json(path)
-            if not all(isinstance(stage, dict) and "seconds" in stage for stage in stages.values()):
+            if not all(isinstance(stage, dict) and _is_number(stage.get("seconds")) for stage in stages.values()):
                 raise ValueError("a stage without its seconds")
             return stages
         except FileNotFoundError:
@@ -151,6 +151,10 @@ class RunDir:
         if self._workers.is_first:
             stages = self._read_stages() | {name: {"seconds": seconds, **(result or {})}}
             write_json(self.path / _STAGES, stages)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_of_a_start(path: Path) -> bool:
