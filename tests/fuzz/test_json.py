@@ -42,7 +42,7 @@ def test_a_report_is_read_whole_or_refused(tmp_path):
         if not len(content) % 20:  # it takes long
             assert format_table(report | {"exports": REPORT["exports"]})
 
-    fuzz(lambda rng: json_file(rng, REPORT), read, names=str(path))
+    fuzz(lambda rng: json_file(rng, REPORT), read, inputs=500, names=str(path))
 
 
 def test_runs_are_compared_or_refused(tmp_path):
@@ -64,7 +64,7 @@ def test_runs_are_compared_or_refused(tmp_path):
         json.dumps(comparison_record(comparison, tmp_path), allow_nan=False)
         print_comparison(comparison, io.StringIO())
 
-    fuzz(draw, read, names="fuzzed")
+    fuzz(draw, read, inputs=500, names="fuzzed")
 
 
 def test_a_run_is_exported_again_or_refused(tmp_path, monkeypatch):
@@ -99,7 +99,7 @@ def test_a_run_is_exported_again_or_refused(tmp_path, monkeypatch):
         assert found.directory.is_dir()
         assert found.report["versions"]["trimflow"] == VERSION
 
-    fuzz(draw, read, errors=(InputError,))
+    fuzz(draw, read, inputs=500, errors=(InputError,))
 
 
 def test_a_sweep_is_gone_on_with_or_refused(tmp_path):
@@ -120,7 +120,7 @@ def test_a_sweep_is_gone_on_with_or_refused(tmp_path):
         family.add_seconds("members", 1.0)
         assert family.known()["facts"]["peak_bytes"] == 2000
 
-    fuzz(lambda rng: json_file(rng, sound), read, names=str(tmp_path))
+    fuzz(lambda rng: json_file(rng, sound), read, inputs=500, names=str(tmp_path))
 
 
 def test_members_of_a_sweep_are_taken_for_finished_only_where_they_are(tmp_path):
@@ -142,7 +142,7 @@ def test_members_of_a_sweep_are_taken_for_finished_only_where_they_are(tmp_path)
             raise InputError("it is run again")
         assert {"keras", "trim"} <= _exported(member) | {"keras", "trim"}
 
-    fuzz(draw, read)
+    fuzz(draw, read, inputs=500)
 
 
 def test_a_record_of_exports_is_taken_only_where_it_is_whole(tmp_path):
@@ -162,7 +162,7 @@ def test_a_record_of_exports_is_taken_only_where_it_is_whole(tmp_path):
         if not len(content) % 10:
             assert format_table(REPORT | {"exports": found})
 
-    fuzz(lambda rng: json_file(rng, sound), read, inputs=1000)
+    fuzz(lambda rng: json_file(rng, sound), read, inputs=300)
 
 
 def test_the_state_of_a_conversion_is_read_or_refused(tmp_path):
@@ -175,4 +175,4 @@ def test_the_state_of_a_conversion_is_read_or_refused(tmp_path):
         assert isinstance(settings, dict)
         assert all(shard["records"] >= 0 for shard in shards.values())
 
-    fuzz(lambda rng: json_file(rng, sound), read, names=str(tmp_path / STATE_FILE))
+    fuzz(lambda rng: json_file(rng, sound), read, inputs=500, names=str(tmp_path / STATE_FILE))

@@ -76,7 +76,7 @@ def test_a_table_of_pruning_paths_is_read_whole_or_refused(path):
             rows = moments[name].rows if isinstance(moments[name], InputSample) else moments[name]
             assert rows.shape[1] == np.prod(found.shape[:-1])
 
-    fuzz(functools.partial(damaged_npz, samples=sound), read, names=path.name)
+    fuzz(functools.partial(damaged_npz, samples=sound), read, inputs=500, names=path.name)
 
 
 def layer_path(kernel):
@@ -95,7 +95,7 @@ def test_masks_are_read_or_refused(path):
         masks = _read_masks(path, shapes)
         assert {name: mask.shape for name, mask in masks.items()} == shapes
 
-    fuzz(functools.partial(damaged_npz, samples=[sound]), read, names=path.name)
+    fuzz(functools.partial(damaged_npz, samples=[sound]), read, inputs=500, names=path.name)
 
 
 def test_a_cache_of_record_lengths_is_taken_only_where_it_is_of_the_very_files(path):
@@ -112,7 +112,7 @@ def test_a_cache_of_record_lengths_is_taken_only_where_it_is_of_the_very_files(p
             assert min(some, default=0) >= 0
             assert some.sum() + 16 * len(some) == shard.size
 
-    fuzz(functools.partial(damaged_npz, samples=[sound]), read)
+    fuzz(functools.partial(damaged_npz, samples=[sound]), read, inputs=500)
 
 
 def test_any_file_of_arrays_is_read_as_numpy_reads_it_or_refused(path):

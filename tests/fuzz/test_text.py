@@ -163,4 +163,4 @@ def test_command_lines_are_read_or_refused(paths_are_here):
         command = read_command_line(words, paths_are_here)
         assert command.given <= fields.keys()
 
-    fuzz(draw, read, inputs=1000, errors=(InputError,))
+    fuzz(draw, read, inputs=500, errors=(InputError,))
