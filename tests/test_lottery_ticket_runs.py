@@ -1,10 +1,8 @@
 """Whole runs of the lottery-ticket learner, as a user starts them, on a small part of the embedded data set."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -40,10 +38,6 @@ def finished(tmp_path_factory):
 
 def report(run_dir):
     return json.loads((run_dir / "report.json").read_text())
-
-
-def weights(path):
-    return keras.models.load_model(path).get_weights()
 
 
 def test_a_run_tells_its_rounds_and_reaches_the_target(finished):
@@ -86,30 +80,6 @@ def test_the_same_command_again_repeats_nothing_and_another_is_refused(finished,
     assert report(run_dir) == before
     message = run(run_dir, *LATE, "--lt_prune_ratio", "0.9", code=2)
     assert "--lt_prune_ratio: 0.8 there, 0.9 now" in message
-
-
-def test_a_run_killed_without_warning_within_a_round_ends_like_one_that_was_not(finished, run, tmp_path):
-    undisturbed, _ = finished
-    run_dir = tmp_path / "run"
-    command = [sys.executable, *arguments(run_dir, *LATE, "--save_step", "2")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 100
-    while process.poll() is None and time.monotonic() < deadline:
-        if (run_dir / "round_1" / "checkpoint.previous.npz").exists():
-            break
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list(json.loads((run_dir / "stages.json").read_text())) == ["dense"]
-    run(run_dir, *LATE)
-    assert not (run_dir / "round_1" / "checkpoint.npz").exists()
-    for name in ("dense/model.keras", "round_1/model.keras", "round_2/model.keras", "model.keras"):
-        for found, expected in zip(weights(run_dir / name), weights(undisturbed / name), strict=True):
-            np.testing.assert_array_equal(found, expected)
-    for key in ("dense", "compressed", "layers", "sizes"):
-        assert report(run_dir)[key] == report(undisturbed)[key]
-    for found, expected in zip(report(run_dir)["rounds"], report(undisturbed)["rounds"], strict=True):
-        assert found | {"seconds": 0} == expected | {"seconds": 0}
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, dense_r
         return [sys.executable, "main.py", TINY, "--run_dir", str(run_dir), *SCHEDULED, *flags.split()]
 
     run_to_the_end(command(tmp_path / "whole"))
-    for _ in range(4):
+    for _ in range(2):
         kill_after_a_checkpoint(command(tmp_path / "killed"), tmp_path / "killed")
     run_to_the_end(command(tmp_path / "killed"))
     ours, theirs = (keras.models.load_model(tmp_path / name / "model.keras") for name in ("killed", "whole"))
