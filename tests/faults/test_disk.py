@@ -118,19 +118,6 @@ def test_finished_work_of_which_nothing_is_left_is_repeated_and_that_is_said(fin
     assert results(finished) == results(undisturbed)
 
 
-def test_a_damaged_checkpoint_under_a_schedule_gives_way_to_the_one_before(undisturbed, tmp_path):
-    flags = ["--learner", "scheduled", "--compress", "tests/faults/schedule.yaml", "--nb_epochs", "3"]
-    flags += ["--save_path", str(undisturbed / "dense" / "model.keras")]
-    run(tmp_path / "whole", *flags)
-    shutil.copytree(tmp_path / "whole", tmp_path / "damaged")
-    flip(tmp_path / "damaged" / "training" / "checkpoint.npz")
-    (tmp_path / "damaged" / "model.keras").unlink()
-    said = run(tmp_path / "damaged", *flags)
-    assert "checkpoint.npz is damaged" in said
-    assert "going on from the checkpoint before it" in said
-    assert results(tmp_path / "damaged") == results(tmp_path / "whole")
-
-
 def _wait_for(path, process, seconds=200):
     deadline = time.monotonic() + seconds
     while not path.exists():
