@@ -372,7 +372,7 @@ def test_both_network_and_data_must_be_given(refused, missing):
         ("nowhere.keras", "--own_model must be there. Received: 'nowhere.keras'"),
         ("photos", "a directory; a SavedModel must be loaded"),
         ("digits.npz", "must be a .keras file, or module:function"),
-        ("cut.keras", "is no whole .keras file"),
+        ("cut.keras", "it is no zip archive, or not a whole one"),
         ("lambda.keras", "Lambda layer, that is Python code"),
         ("nine.keras", "an output for each class of the data, 10 (digit_0, digit_1, digit_2,"),
         ("my_nets:nothing", "there is no function nothing"),

@@ -22,7 +22,7 @@ def find_from_caller(flag: str, word: str, root: Path) -> Path:
     path = Path(word).expanduser()
     places = [path] if path.is_absolute() else [caller_directory() / path, root / path]
     for place in places:
-        if place.exists():
+        if os.path.exists(place):  # unlike Path's, also of a name that is too long
             return place
     told = " nor ".join(dict.fromkeys(map(str, places)))
     raise InputError(f"{flag} must be there. Received: {word!r}, but there is no {told}")

@@ -40,7 +40,7 @@ def test_full_precision(starts, undisturbed, tmp_path):
         Kill(".config*", "rename"),
         Kill(".command*", "write"),
         Kill(".command*", "rename"),
-        *[AfterSeconds(5.0)] * 4,
+        *[AfterSeconds(1.0)] * 4,
         *trained("dense"),
         Kill("dense/*.npz", "write", (3, 60)),
         Kill("dense/*.keras", "write", (0, 20)),
@@ -68,7 +68,7 @@ def test_search_and_training_under_masks(starts, undisturbed, tmp_path):
         Interrupt("search.jsonl", SIGTERM, at=2),
         Kill("search.jsonl", "open", (1, 2)),  # the agent learns
         Kill("search/*.npz", "remove"),
-        AfterSeconds(8.0),
+        AfterSeconds(1.0),
         Kill("finalists/*finalist*", "write", (3, 40)),
         Interrupt("finalists/*finalist*", SIGINT),
         Kill("finalists/*finalist*", "rename", (0, 2)),
@@ -83,11 +83,11 @@ def test_a_pruner_a_regularizer_and_a_quantizer(starts, undisturbed, tmp_path):
         --save_path {undisturbed(FULL_PREC)}/dense/model.keras"""
     events = [
         Kill(".schedule*", "write"),
-        AfterSeconds(8.0),
+        AfterSeconds(1.0),
         *trained("training"),
         Kill("training/*.npz", "rename", (1, 3)),
         Kill("training/*.npz", "write", (3, 60)),
-        AfterSeconds(8.0),
+        AfterSeconds(1.0),
         *REPORT,
     ]
     compare(starts, undisturbed, tmp_path, flags, events)
@@ -98,7 +98,7 @@ def test_lottery_tickets(starts, undisturbed, tmp_path):
         Kill("dense/.rewind*.npz", "write", (3, 20)),
         Kill("dense/*.npz", "write", (3, 60)),
         *trained("round_1"),
-        AfterSeconds(8.0),
+        AfterSeconds(1.0),
         Kill("round_1/*.keras", "write", (0, 20)),
         Kill("round_2/*.npz", "write", (3, 60)),
         Kill("round_1/checkpoint*", "remove", (0, 2)),

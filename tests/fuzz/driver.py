@@ -19,7 +19,7 @@ SEED = int(os.environ.get("TRIMFLOW_FUZZ_SEED", "0"))
 FIRST = int(os.environ.get("TRIMFLOW_FUZZ_FIRST", "0"))
 INPUTS = int(os.environ.get("TRIMFLOW_FUZZ_INPUTS", "0"))  # 0: as many as the test says
 SECONDS = 60  # for one input: nothing that is read takes a thousandth of it, what hangs takes more
-MEGABYTES = 200  # for all inputs of a test
+MEGABYTES = 200  # for all inputs of a test, where it does not say more
 
 Input = TypeVar("Input")
 
@@ -41,6 +41,7 @@ def fuzz(
     *,
     inputs: int = 2000,
     names: str = "",
+    megabytes: int = MEGABYTES,
     errors: tuple[type[Exception], ...] = (InputError, RunError),
 ) -> Outcome:
     """Reads `inputs` drawn inputs; AssertionError for the first one that does anything but be read or refused.
@@ -48,10 +49,11 @@ def fuzz(
     Args:
         draw: makes an input.
         read: raises one of `errors` to refuse it, and AssertionError where what it read is none.
+        megabytes: of memory that all inputs may take.
         names: what the message of each refusal must have, such as the file's name.
     """
     outcome = Outcome(0, 0)
-    with _bounded_memory():
+    with _bounded_memory(megabytes):
         for number in range(FIRST, FIRST + (INPUTS or inputs)):
             rng = random.Random(f"{SEED}/{number}")
             given = draw(rng)
@@ -101,13 +103,13 @@ def _bounded_time() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bounded_memory() -> Iterator[None]:
+def _bounded_memory(megabytes: int) -> Iterator[None]:
     """AssertionError where the process' memory grows by more than is allowed, be it for a moment."""
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak begins anew; where that must not be, an earlier one may hide this one
     before = _peak_megabytes()
     yield
-    assert _peak_megabytes() - before < MEGABYTES
+    assert _peak_megabytes() - before < megabytes
 
 
 def _peak_megabytes() -> int:

@@ -201,7 +201,7 @@ def test_what_cannot_be_is_refused_before_anything_is_read(tmp_path, net, networ
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("text.keras", "is no whole .keras file"),
+        ("text.keras", "it is no zip archive, or not a whole one"),
         ("text.h5", "must hold the weights of keras.applications' MobileNet for mobilenet_v1_0.5"),
         ("small.weights.h5", "must hold the weights of keras.applications' MobileNet for mobilenet_v1_0.5"),
         ("dense.keras", "must hold MobileNet of keras.applications, or this program's mobilenet_v1_0.5. Received: an"),

@@ -466,7 +466,7 @@ def test_impossible_arguments_are_errors_that_name_them(arguments, message):
         ({"no_clip_layers": ["fc1"]}, "no_clip_layers: the model has no layer 'fc1'; the nearest are fc"),
         ({"overrides": {"fc": {"input_overrides": {1: {}}}}}, "input_overrides of layer 'fc', which has 1 inputs"),
         ({"bits_activations": None, "bits_parameters": None}, "has nothing to quantize"),
-        ({"model_activation_stats": "no/such/file.yaml"}, "cannot read the activation statistics"),
+        ({"model_activation_stats": "no/such/file.yaml"}, "no/such/file.yaml cannot be read"),
         ({"model_activation_stats": {}}, "model_activation_stats has nothing of the layers conv1, conv2, add, fc"),
     ],
 )

@@ -11,7 +11,7 @@ from compressors.path_table import PathTable
 from compressors.ratios import num_removed
 from compressors.regression import collect_grams
 from learners.evaluation import Evaluation
-from learners.train_step import TrainStep
+from learners.train_step import Steps, TrainStep
 from learners.weight_sparsification import rollout_eval
 from learners.weight_sparsification.ratio_search import Score
 from learners.weight_sparsification.rollout_eval import (
@@ -189,7 +189,12 @@ def test_fine_tuning_holds_the_zeros_and_lowers_the_loss(pruning):
 
 def test_fine_tuning_warms_up_to_its_rate_and_falls_to_nothing(pruning, monkeypatch):
     given = []
-    monkeypatch.setattr(TrainStep, "run", lambda self, iterator, rates: given.append(rates))
+
+    def run(self, iterator, rates):
+        given.append(rates)
+        return Steps(np.zeros(len(rates)), 0.0)
+
+    monkeypatch.setattr(TrainStep, "run", run)
     _fine_tuner(pruning.model, rate=0.5).run(20)
     expected = [0.25, 0.5, *(0.25 * (1 + math.cos(math.pi * step / 18)) for step in range(18))]
     assert given[0] == pytest.approx(expected)
