@@ -80,7 +80,7 @@ def test_a_quantized_network_keeps_its_accuracy_in_every_format(exports_of, tmp_
     )
     exports = exports_of("--learner", "scheduled", "--compress", schedule, "--nb_epochs", "2")
     assert exports["rows"]["trim"]["agreement"] == 1.0
-    assert exports["rows"]["onnx"]["agreement"] > 0.9  # levels of activations may differ by the last bit of a sum
+    assert exports["rows"]["onnx"]["agreement"] >= 0.9  # levels of activations may differ by the last bit of a sum
 
 
 @pytest.fixture

