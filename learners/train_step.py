@@ -83,6 +83,7 @@ class TrainStep:
         self._decayed = {id(variable) for variable in _decayed_variables(self.model)}
         if not self.optimizer.built:
             self.optimizer.build(self.model.trainable_variables)
+        _sum_over_no_replicas(self.optimizer)
         self._compiled: Any = None
 
     def set_precision(self, kind: str | None = None) -> None:
@@ -180,6 +181,14 @@ class TrainStep:
     def _decay(self, gradient, variable):
         decay = self._policy.weight_decay(variable, self._weight_decay if id(variable) in self._decayed else 0.0)
         return gradient + decay * variable.value if decay else gradient
+
+
+def _sum_over_no_replicas(optimizer: keras.Optimizer) -> None:
+    """Takes out Keras' sum of gradients over the replicas of tf.distribute: there is one, and workers have their mean.
+
+    TensorFlow registers a gradient function for that sum, and by it keeps the graph of the step until the process ends.
+    """
+    optimizer._all_reduce_sum_gradients = list  # of pairs, which stay as they are
 
 
 def _decayed_variables(model: keras.Model) -> list[keras.Variable]:

@@ -7,6 +7,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from compressors.graph import prunable_kernels
 from compressors.masks import MaskSet
@@ -62,6 +63,18 @@ def test_networks_that_were_pruned_and_dropped_are_freed(use):
     references = [reference for _ in range(5) for reference in dropped()]
     gc.collect()
     assert sum(reference() is not None for reference in references) == 0
+
+
+def test_compiled_steps_are_freed():
+    def graphs():
+        gc.collect()
+        return sum(isinstance(thing, tf.Graph) for thing in gc.get_objects())
+
+    trained(conv_net())
+    before = graphs()
+    for _ in range(3):
+        trained(conv_net())
+    assert graphs() == before
 
 
 def networks():
