@@ -15,6 +15,13 @@ class RunError(RuntimeError):
     """
 
 
+def first_cause(error: BaseException) -> BaseException:
+    """The error that all those it led to only speak around."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return error
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error of somebody else's says, at most 300 characters."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else error  # which would be in quotes otherwise

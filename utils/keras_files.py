@@ -1,19 +1,23 @@
 """`.keras` files: the one place where networks are built from a file or a configuration that may come from strangers.
 
-Keras' safe mode refuses Python code in a file. Everything else that such a file could be made to do is refused here,
-before Keras builds anything: an archive that unpacks to far more than it is, members that are not Keras', and a
-configuration that names code which is no part of a network. Links of the HDF5 file inside are refused by Keras.
+Keras' safe mode refuses Python code in a file. Everything else that such a file could be made to do is refused here:
+an archive that unpacks to far more than it is, members that are not Keras', a configuration that names code which is no
+part of a network, and one of a network that is far larger than the weights in the file. Links of the HDF5 file inside
+are refused by Keras.
 """
 
+import contextlib
 import json
+import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from utils.errors import InputError, first_line
+from utils.errors import InputError, first_cause, first_line
 
 CONFIG = "config.json"
 MOST_MEMBERS = 10_000
@@ -39,6 +43,13 @@ MODULES_OF_NETWORKS = {
 # Layers that take code or files from elsewhere.
 FOREIGN_LAYERS = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 CODE = {"Lambda", "__lambda__"}
+# A network's variables may be made so many times on the way, as a wrapper such as Bidirectional builds layers that it
+# does not keep; and some bytes, of states that nobody saves.
+TIMES_BUILT, BYTES_BESIDE = 4, 1 << 20
+
+
+class _TooLarge(ValueError):
+    """The variables of a network go beyond what they may take."""
 
 
 def load_keras_file(path: Path, name: str = "", runs_code: bool = False) -> keras.Model:
@@ -54,7 +65,8 @@ def load_keras_file(path: Path, name: str = "", runs_code: bool = False) -> kera
     name = name or str(path)
     check_parts(read_config(path, name), name, runs_code)
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=not runs_code)
+        with variables_within(_unpacked_bytes(path)):
+            return keras.saving.load_model(path, compile=False, safe_mode=not runs_code)
     except Exception as error:  # whatever a damaged or foreign file makes Keras raise
         raise InputError(f"{name} cannot be read as a .keras model: {_reason(error)}") from error
 
@@ -68,6 +80,44 @@ def build_network(config: Mapping[str, Any], name: str) -> keras.Model:
     """
     check_parts(config, name)
     return keras.saving.deserialize_keras_object(config, safe_mode=True)
+
+
+@contextlib.contextmanager
+def variables_within(budget: int) -> Iterator[None]:
+    """Within it variables of `budget` bytes can be made, `TIMES_BUILT` times, and `BYTES_BESIDE`.
+
+    Raises:
+        ValueError: at the first variable beyond that, before it takes any memory.
+    """
+    used, allowed = 0, TIMES_BUILT * budget + BYTES_BESIDE
+
+    def create(next_creator: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
+        nonlocal used
+        used += _num_bytes(options["initial_value"])
+        if used > allowed:
+            raise _TooLarge(f"its variables take more than the {budget:,} bytes that they should")
+        return next_creator(**options)
+
+    with tf.variable_creator_scope(create):
+        yield
+
+
+def _num_bytes(initial_value: Any) -> int:
+    """What a variable with that initial value, or with what a function gives, would take."""
+    if not callable(initial_value):
+        return tf.convert_to_tensor(initial_value).numpy().nbytes
+    for cell in getattr(initial_value, "__closure__", None) or ():
+        if isinstance(cell.cell_contents, keras.Variable):  # that asks Keras' initializer for as much as it has
+            variable = cell.cell_contents
+            return math.prod(variable.shape) * tf.as_dtype(variable.dtype).size
+    # Traced, not run: TensorFlow then knows how large it will be.
+    spec = tf.function(initial_value).get_concrete_function().structured_outputs
+    return spec.shape.num_elements() * spec.dtype.size
+
+
+def _unpacked_bytes(path: Path) -> int:
+    with zipfile.ZipFile(path) as archive:
+        return sum(member.file_size for member in archive.infolist())
 
 
 def read_config(path: Path, name: str) -> dict[str, Any]:
@@ -163,7 +213,10 @@ def _is_registered(part: Mapping[str, Any]) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    cause = first_cause(error)  # which Keras wraps in the configuration of one layer after the other
+    return first_line(cause if isinstance(cause, _TooLarge) else error)
 
 
 def _what(value: Any) -> str:

@@ -2,18 +2,14 @@
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from utils.errors import InputError, first_line
-from utils.keras_files import build_network
+from utils.errors import InputError, first_cause, first_line
+from utils.keras_files import build_network, variables_within
 from utils.keras_layers import all_layers, has_lambda
-
-TIMES_BUILT = 4
-SOME_BYTES = 1 << 20
 
 
 def architecture_of(model: keras.Model) -> dict[str, Any]:
@@ -47,17 +43,16 @@ def build_model(config: Mapping[str, Any], budget: int) -> keras.Model:
     """The network of that configuration, its values as freshly initialised.
 
     Args:
-        budget: bytes of its variables; four times as much, and 1 MiB, may be made on the way, as a wrapper such as
-            Bidirectional builds layers that it does not keep.
+        budget: bytes of its variables, see `variables_within`.
 
     Raises:
         InputError: Keras cannot build it, such as for a class that it does not know, or it would be larger.
     """
     try:
-        with tf.variable_creator_scope(_within(budget)):  # Keras takes from the configuration, so it gets a copy
+        with variables_within(budget):  # Keras takes from the configuration, so it gets a copy
             model = build_network(copy.deepcopy(config), "a trim file")
     except Exception as error:  # a configuration may hold anything, and so Keras raises anything
-        raise InputError(f"Keras cannot build the network: {first_line(_first(error))}") from error
+        raise InputError(f"Keras cannot build the network: {first_line(first_cause(error))}") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"It must hold a network. Received: {type(model).__name__}")
     return model
@@ -80,27 +75,3 @@ def name_variables(model: keras.Model, paths: Sequence[str]) -> None:
     """Gives the variables the paths that they had: Keras' own depend on how a model within the model came about."""
     for variable, path in zip(model.variables, paths, strict=True):
         variable._path = path  # which nothing public can set
-
-
-def _first(error: BaseException) -> BaseException:
-    """The error that all those it led to only speak around."""
-    while (earlier := error.__cause__ or error.__context__) is not None:
-        error = earlier
-    return error
-
-
-def _within(budget: int) -> Callable[..., tf.Variable]:
-    """A creator of variables that refuses the first one to exceed the budget, before it takes any memory."""
-    used, allowed = 0, TIMES_BUILT * budget + SOME_BYTES
-
-    def create(next_creator: Callable[..., tf.Variable], **options: Any) -> tf.Variable:
-        nonlocal used
-        value = options["initial_value"]
-        # Traced, not run: TensorFlow then knows how large it will be.
-        spec = tf.function(value).get_concrete_function().structured_outputs if callable(value) else value
-        used += spec.shape.num_elements() * spec.dtype.size
-        if used > allowed:
-            raise ValueError(f"its variables take more than the {budget:,} bytes that they should")
-        return next_creator(**options)
-
-    return create

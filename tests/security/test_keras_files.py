@@ -1,6 +1,8 @@
 """A `.keras` file of a stranger's: nothing in it runs, no other file is read, and one clear error says what it is."""
 
 import copy
+import re
+import resource
 import zipfile
 
 import h5py
@@ -170,6 +172,27 @@ def test_a_configuration_nested_without_end_is_refused(tmp_path, opening):
     content = opening * 100_000
     path = write_archive(tmp_path / "deep.keras", members_of(network(), tmp_path) | {CONFIG: content})
     assert "nested too deeply" in refused(path)
+
+
+@pytest.mark.parametrize("units", [10**7, 10**9, 10**18])
+def test_a_network_that_is_far_larger_than_the_weights_in_its_file_is_refused(tmp_path, units):
+    path = with_config(tmp_path, lambda config: layer_in(config)["config"].update(units=units))
+    size = sum(len(content) for content in members_of(network(), tmp_path).values())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert re.search(r"its variables take more than the [\d,]+ bytes that they should", message := refused(path))
+    assert abs(int(re.sub(r"\D", "", message.partition("more than the")[2].partition("bytes")[0])) - size) < 100
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kilobytes
+
+
+def test_layers_that_are_built_but_not_kept_do_not_count(tmp_path):
+    """Bidirectional makes copies of the layer it is given; so the variables made are more than those in the file."""
+    layers = [keras.Input((5, 64)), keras.layers.Bidirectional(keras.layers.LSTM(256)), keras.layers.Dropout(0.5)]
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.save(tmp_path / "good.keras")
+    assert model.count_params() > 2**19
+    loaded = load_keras_file(tmp_path / "good.keras")
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_network_of_a_checkpoint_or_trim_file_names_no_foreign_code_either():
