@@ -29,7 +29,6 @@ from learners.given_networks import take_given
 from learners.network_files import load_network, read_as_saved, rehearse_saving
 from learners.reporting import Networks, finish_run
 from learners.teacher import TeacherSource
-from learners.train_step import TrainStep
 from learners.trainer import Trainer
 from learners.training import TrainingResult
 from nets.model_helper import ModelHelper
@@ -257,27 +256,8 @@ class Learner(abc.ABC):
         teacher: Teacher | None = None,
     ) -> TrainingResult:
         """A full training with checkpoints in `<run_dir>/<name>`, TensorBoard scalars and a plot."""
-        step = self.train_step(model, policy, optimizer, teacher)
-        return self.run_training(name, step, policy, title=title, learning_rates=learning_rates)
-
-    def train_step(
-        self, model: keras.Model, policy: Policy, optimizer: keras.Optimizer, teacher: Teacher | None = None
-    ) -> TrainStep:
-        """A step of every training of this run."""
-        return self.trainer.step(model, policy, optimizer, teacher)
-
-    def run_training(
-        self,
-        name: str,
-        step: TrainStep,
-        policy: Policy,
-        *,
-        title: str,
-        learning_rates: np.ndarray | None = None,
-        first_step: int = 0,
-    ) -> TrainingResult:
-        """`train_stage` with a step that was made, and perhaps compiled, before; it may begin after the first step."""
-        return self.trainer.run(name, step, policy, title=title, learning_rates=learning_rates, first_step=first_step)
+        step = self.trainer.step(model, policy, optimizer, teacher)
+        return self.trainer.run(name, step, policy, title=title, learning_rates=learning_rates)
 
     @property
     def tensorboard(self) -> Path:

@@ -175,10 +175,9 @@ class Ilsvrc12ModelHelper(ModelHelper):
 
     @property
     def weights_source(self) -> str:
-        is_fetched = self._weights_source == IMAGENET
-        return (
-            f"keras.applications' {self.application.title}" if is_fetched and self.application else self._weights_source
-        )
+        if self._weights_source == IMAGENET and self.application:
+            return f"keras.applications' {self.application.title}"
+        return self._weights_source
 
     def identity(self) -> Mapping[str, Any]:
         """The content of the weights in place of their path."""

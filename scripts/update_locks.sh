@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Remakes requirements/cpu.lock and requirements/gpu.lock from pyproject.toml, and requirements/audit.lock, the tool of
-# scripts/audit.sh: exact versions with hashes, for x86-64 Linux and Python 3.11. Needs the network. Versions already locked stay where they still fit; `--upgrade` takes the
-# newest.
+# scripts/audit.sh: exact versions with hashes, for x86-64 Linux and Python 3.11. Needs the network. Versions already
+# locked stay where they still fit; `--upgrade` takes the newest.
 #
 # Usage: scripts/update_locks.sh [--upgrade | --upgrade-package NAME]
 set -euo pipefail

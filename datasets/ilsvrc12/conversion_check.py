@@ -121,13 +121,8 @@ def check_shard(
     except EOFError:
         problems.append(Problem(path.name, records, "the file ends within it"))
     except (OSError, tf.errors.OpError) as error:
-        problems.append(
-            Problem(
-                path.name,
-                -1,
-                f"cannot be read ({getattr(error, 'strerror', None) or getattr(error, 'message', error)})",
-            )
-        )
+        reason = getattr(error, "strerror", None) or getattr(error, "message", error)
+        problems.append(Problem(path.name, -1, f"cannot be read ({reason})"))
     return CheckedShard(records, problems, found)
 
 

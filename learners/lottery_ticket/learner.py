@@ -78,7 +78,7 @@ class LotteryTicketLearner(Learner):
         model = self.dense_model()
         self.say_what_stays_dense(model)
         policy = FixedMasks(MaskSet(prunable_kernels(model)))
-        step = self.train_step(model, policy, self.optimizer(), self._teacher(model))
+        step = self.trainer.step(model, policy, self.optimizer(), self._teacher(model))
         rounds = range(1, self.config.lottery_ticket.num_rounds + 1)
         for number in rounds:
             if _stage(number) not in self.run_dir.stages():
@@ -127,7 +127,7 @@ class LotteryTicketLearner(Learner):
 
     def _run_round(self, number: int, step: TrainStep, policy: FixedMasks) -> TrainingResult:
         """Trains up to the end of the round."""
-        return self.run_training(_stage(number), step, policy, title=f"round {number}", first_step=self.first_step)
+        return self.trainer.run(_stage(number), step, policy, title=f"round {number}", first_step=self.first_step)
 
     def _restore_round(self, number: int, step: TrainStep, policy: FixedMasks) -> None:
         """Puts everything as it was at the end of a round; steps that a damaged checkpoint had are done again."""

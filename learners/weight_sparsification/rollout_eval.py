@@ -160,7 +160,7 @@ class RolloutEvaluator:
         self,
         model: keras.Model,
         prune: Pruner,
-        validation: Callable[[], Mapping[str, float]],
+        validation: Validation,
         fine_tuner: FineTuner | None = None,
     ):
         self.model, self.prune = model, prune

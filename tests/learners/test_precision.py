@@ -225,7 +225,7 @@ def learner(directory, **training):
 )
 def test_the_flags_reach_the_training(tmp_path, monkeypatch, training, reached):
     monkeypatch.setattr("learners.trainer.TrainStep", lambda *arguments: arguments[-2:])
-    assert learner(tmp_path, **training).train_step(None, Policy(), None) == reached
+    assert learner(tmp_path, **training).trainer.step(None, Policy(), None) == reached
 
 
 def test_a_run_in_half_precision_reports_the_network_that_it_saves(tmp_path, monkeypatch):

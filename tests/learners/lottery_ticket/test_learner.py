@@ -109,7 +109,7 @@ def trained_for(steps, tmp_path):
     """The network and its optimizer after so many steps of plain training from the initial weights."""
     learner = make(tmp_path / "plain")
     model, policy = learner.new_model(), Policy()
-    step = learner.train_step(model, policy, learner.optimizer())
+    step = learner.trainer.step(model, policy, learner.optimizer())
     if steps:
         train(
             step, policy, learner.helper.training_batches, learner.trainer.learning_rates()[:steps],
