@@ -44,6 +44,20 @@ def _same_random_numbers():
         sys.modules["keras"].utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_gradients():
+    """Takes back the gradient functions that Keras' own training loop registered, and with them whole networks.
+
+    TensorFlow keeps them as long as a process lives: those of the tests grew to five gigabytes.
+    """
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework.ops import gradient_registry
+
+        for name in [name for name in gradient_registry.list() if name.startswith("CustomGradient")]:
+            del gradient_registry._registry[name]
+
+
 @pytest.fixture
 def run_program(monkeypatch, capsys):
     """`run(arguments, code)`: runs the program in this process; returns its output, or with a code but 0 its errors."""

@@ -160,8 +160,9 @@ def killed_when(is_time, run_dir, victims):
         os.kill(pid, signal.SIGKILL)
     began = time.monotonic()
     printed, _ = process.communicate(timeout=60)
-    assert time.monotonic() - began < 60
-    assert not processes_of(run_dir)
+    while left := processes_of(run_dir):  # what was told to die needs a moment
+        assert time.monotonic() - began < 60, left
+        time.sleep(0.02)
     return printed, process.returncode
 
 
