@@ -2,8 +2,7 @@
 
     print_coverage.py FILE
 
-FILE is what `python -m slipcover --branch --source compressors,learners,rl_agents --json --out FILE -m pytest tests`
-wrote, in one process: of the two of run_tests.sh SlipCover reports nothing. A package below the floor is an error: exit
+FILE is SlipCover's report as JSON, which scripts/run_tests.sh has it make. A package below the floor is an error: exit
 code 1. What TensorFlow compiles runs as a copy that autograph makes; its lines count only where they also run as they
 stand.
 """
