@@ -74,7 +74,7 @@ def training_batches(
         batch = tf.reshape(batch, [batch_size, *sample_shape])
         return resized(batch, resize_to), tf.gather(labels, indices)
 
-    return _map_steps(tf.data.Dataset.counter(start_step), arrays, make_batch)
+    return _map_steps(steps_from(start_step), arrays, make_batch)
 
 
 def evaluation_batches(
@@ -104,6 +104,14 @@ def evaluation_batches(
         return resized(tf.reshape(batch, [-1, *sample_shape]), resize_to), labels[start:stop]
 
     return _map_steps(tf.data.Dataset.range(first, end, batch_size), arrays, make_batch)
+
+
+def steps_from(start: int) -> tf.data.Dataset:
+    """`start`, `start + 1` and so on, int64, for longer than anybody trains.
+
+    Not `Dataset.counter`, of which TensorFlow keeps a function until the process ends.
+    """
+    return tf.data.Dataset.range(start, tf.int64.max)
 
 
 def resized(images: tf.Tensor, height_width: tuple[int, int] | None) -> tf.Tensor:

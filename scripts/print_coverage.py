@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FLOOR = 80.0  # below what was measured; raised with it, never lowered
+FLOOR = 95.0  # a little below what was measured; raised with it, never lowered
 MOST_FILES = 12
 
 

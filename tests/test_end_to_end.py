@@ -12,6 +12,8 @@ from PIL import Image
 
 from utils.checkpoints import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "tests/nets_for_tests/tiny_at_cifar10_run.py"
 LENET = "nets/lenet_at_cifar10_run.py"

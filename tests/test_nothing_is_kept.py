@@ -13,6 +13,8 @@ from compressors.graph import prunable_kernels
 from compressors.masks import MaskSet
 from compressors.policies import FixedMasks
 from compressors.pruner_api import AGP_Pruner, LevelPruner, LotteryTicketPruner, SearchPruner
+from datasets.images import ImageArrays
+from datasets.pipeline import training_batches
 from export import plots, plots_lottery
 from learners.lottery_ticket.learner import LotteryTicketLearner
 from learners.train_step import TrainStep
@@ -65,15 +67,25 @@ def test_networks_that_were_pruned_and_dropped_are_freed(use):
     assert sum(reference() is not None for reference in references) == 0
 
 
-def test_compiled_steps_are_freed():
+def read_batches():
+    images = np.zeros((8, 4, 4, 3), np.uint8)
+    arrays, numbers = ImageArrays(images, np.zeros(8, np.int32)), np.ones(3, np.float32)
+    batches = training_batches(
+        arrays, mean=numbers, std=numbers, batch_size=2, seed=0, start_step=3, crop_padding=1, flip=True
+    )
+    next(iter(batches))
+
+
+@pytest.mark.parametrize("work", [lambda: trained(conv_net()), read_batches], ids=["steps", "batches"])
+def test_compiled_programs_are_freed(work):
     def graphs():
         gc.collect()
         return sum(isinstance(thing, tf.Graph) for thing in gc.get_objects())
 
-    trained(conv_net())
+    work()
     before = graphs()
     for _ in range(3):
-        trained(conv_net())
+        work()
     assert graphs() == before
 
 

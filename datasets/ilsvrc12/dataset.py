@@ -15,7 +15,7 @@ from datasets.ilsvrc12.pipeline import decoded_batches
 from datasets.ilsvrc12.records import RecordFiles
 from datasets.ilsvrc12.shards import find_shards
 from datasets.images import check_count, check_validation_size
-from datasets.pipeline import shuffled_indices
+from datasets.pipeline import shuffled_indices, steps_from
 from utils.errors import InputError
 
 NUM_CLASSES = 1000
@@ -96,7 +96,7 @@ class Ilsvrc12Dataset:
             positions = (step * size + rank) * batch_size + tf.range(batch_size, dtype=tf.int64)
             return positions, shuffled_indices(positions, num_images, seed)
 
-        steps = tf.data.Dataset.counter(start_step).map(tf.autograph.experimental.do_not_convert(choose))
+        steps = steps_from(start_step).map(tf.autograph.experimental.do_not_convert(choose))
         return self._decoded(steps, training_reader(self._train_files, self._train, seed, self._bad))
 
     def validation_batches(self, *, batch_size: int, rank: int = 0, size: int = 1) -> tf.data.Dataset:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 TINY = "tests/nets_for_tests/tiny_at_cifar10_run.py"
 FEW = """--data_disk embedded --model_http_url= --nb_smpls_train 64 --nb_smpls_val 30 --nb_smpls_eval 30 --batch_size 16
     --nb_epochs_rat 0.25"""

@@ -73,6 +73,7 @@ def disturb_again_and_again(
             check_interrupted(starts.start(run_dir, flags, Disturbance(plug)), event, run_dir)
     last = starts.start(run_dir, flags)
     assert last.code == 0, last.err[-3000:]
+    assert "WARNING:tensorflow" not in last.err
 
 
 def check_killed(ended: Ended, event: Kill | AfterSeconds) -> None:

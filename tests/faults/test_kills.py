@@ -1,10 +1,12 @@
 """A run of each learner, killed and interrupted in every stage, ends as one that was left alone.
 
-See tests/faults/chains.py for what is compared, bit for bit; only times may differ. In all there are 61 kills, 17 of
+See tests/faults/chains.py for what is compared, bit for bit; only times may differ. In all there are 64 kills, 18 of
 them in half-written checkpoints, and 11 interrupts.
 """
 
 from signal import SIGINT, SIGTERM
+
+import keras
 
 from tests.faults.chains import AfterSeconds, Interrupt, Kill, check_same, disturb_again_and_again
 
@@ -91,6 +93,20 @@ def test_a_pruner_a_regularizer_and_a_quantizer(starts, undisturbed, tmp_path):
         *REPORT,
     ]
     compare(starts, undisturbed, tmp_path, flags, events)
+
+
+def test_filters_removed_on_the_way(starts, undisturbed, tmp_path):
+    """Killed while it trains the whole network, in a half-written checkpoint, and once it trains the smaller one."""
+    flags = f"""--learner scheduled {SHORT} --compress tests/faults/filters.yaml --nb_epochs 4
+        --save_path {undisturbed(FULL_PREC)}/dense/model.keras"""
+    kills = [
+        Kill("training/*.npz", "rename", (1, 4)),
+        Kill("training/*.npz", "write", (3, 60)),
+        Kill("training/*.npz", "rename", (4, 6)),
+    ]
+    compare(starts, undisturbed, tmp_path, flags, kills)
+    model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
+    assert model.get_layer("conv2d_3").kernel.shape[-1] == 8, "half of its filters are gone"
 
 
 def test_lottery_tickets(starts, undisturbed, tmp_path):

@@ -24,6 +24,7 @@ from learners.scheduled.config import ScheduleConfig
 from learners.scheduled.learner import ScheduledLearner
 from learners.teacher import OWN_DENSE, TeacherSource, check_fits
 from learners.train_step import TrainStep
+from learners.trainer import Trainer
 from learners.training import Monitor, train
 from learners.variables import named_arrays
 from learners.weight_sparsification.config import WeightSparseConfig
@@ -171,13 +172,18 @@ def history(directory, stage):
     ("kind", "stages"),
     [("weight-sparse", ["training"]), ("scheduled", ["training"]), ("lottery-ticket", ["round_2"])],
 )
-def test_each_learner_learns_from_its_dense_network_and_reports_it(tmp_path, kind, stages):
+def test_each_learner_learns_from_its_dense_network_and_reports_it(tmp_path, monkeypatch, kind, stages):
     directory = tmp_path / "run"
     run = learner(kind, directory)
     run.check()
     given = []
-    make_step = run.train_step
-    run.train_step = lambda *args: given.append(args[3] if len(args) > 3 else None) or make_step(*args)
+    make_step = Trainer.step
+
+    def step(*args):
+        given.append(args[4] if len(args) > 4 else None)
+        return make_step(*args)
+
+    monkeypatch.setattr(Trainer, "step", step)
     run.run()
     assert json.loads((directory / "report.json").read_text())["distillation"] == {
         "teacher": OWN_DENSE,

@@ -221,26 +221,6 @@ def _killed_when(directory, moment, when, monkeypatch, **options):
             make(directory, **options).run()
 
 
-# (the file, after it is there or before), how often in that start. In the order in which a run comes to them; epoch 1
-# begins at step 3, checkpoints are written at steps 2, 4, 6, 8 and 9.
-MOMENTS = [
-    (("dense/checkpoint.npz", True), 1),  # before the rewinding point
-    (("dense/rewind.npz", False), 1),
-    (("dense/rewind.npz", True), 1),
-    (("dense/checkpoint.npz", True), 2),  # after it
-    (("dense/model.keras", True), 1),  # trained, but not finished
-    (("stages.json", True), 1),  # between dense training and first round
-    (("round_1/checkpoint.npz", False), 1),  # pruned and rewound, but that is nowhere
-    (("round_1/checkpoint.npz", True), 2),  # within a round
-    (("round_1/model.keras", True), 1),
-    (("stages.json", True), 1),  # between two rounds
-    (("round_2/checkpoint.npz", True), 1),
-    (("stages.json", False), 1),
-    (("stages.json", True), 1),  # between the last round and the report
-    (("report.json", False), 1),
-]
-
-
 def test_damaged_checkpoints_of_finished_rounds_are_trained_to_their_ends_again(tmp_path, monkeypatch, capsys):
     """Else the next round would prune, and the report show, a network from some steps before the end."""
     options = {"rounds": 2, "rewind_epoch": 1}
@@ -254,24 +234,6 @@ def test_damaged_checkpoints_of_finished_rounds_are_trained_to_their_ends_again(
         np.testing.assert_equal(network(tmp_path / "damaged", number), network(tmp_path / "whole", number))
     whole, damaged = (without_times(report(tmp_path / name)) for name in ("whole", "damaged"))
     assert damaged == whole
-
-
-def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path, monkeypatch):
-    options = {"rounds": 2, "rewind_epoch": 1}
-    make(tmp_path / "whole", **options).run()
-    for moment, when in MOMENTS:
-        _killed_when(tmp_path / "killed", moment, when, monkeypatch, **options)
-    make(tmp_path / "killed", **options).run()
-    for number in range(3):
-        np.testing.assert_equal(network(tmp_path / "killed", number), network(tmp_path / "whole", number))
-    whole, killed = (without_times(report(tmp_path / name)) for name in ("whole", "killed"))
-    assert killed == whole
-    assert not (tmp_path / "killed" / "round_1" / "checkpoint.npz").exists(), "as in a run that was not killed"
-    ends = [read_checkpoint(tmp_path / name / "round_2" / "checkpoint.npz") for name in ("whole", "killed")]
-    np.testing.assert_equal(ends[1].arrays, ends[0].arrays)
-    times = ("seconds", "step_seconds")
-    histories = [{key: value for key, value in end.meta.items() if key not in times} for end in ends]
-    assert histories[0] == histories[1]
 
 
 def without_times(found):
