@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, NoReturn
 
+_MOST_DIGITS = 300  # of a whole number, which so is finite as a float too
+
 
 def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """The object in a file that `utils.files.write_json` wrote.
@@ -28,12 +30,18 @@ def parse_json(text: str | bytes, *, only_finite: bool = True) -> dict[str, Any]
     try:
         text = text.decode() if isinstance(text, bytes) else text
         numbers: dict[str, Any] = {"parse_constant": _refuse_constant, "parse_float": _finite} if only_finite else {}
-        value = json.loads(text, object_pairs_hook=_once, **numbers)
+        value = json.loads(text, object_pairs_hook=_once, parse_int=_whole, **numbers)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if not isinstance(value, dict):
         raise ValueError(f"it must hold names and values. Received: {type(value).__name__}")
     return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"{text[:40]}... is too large a number")
+    return int(text)
 
 
 def _finite(text: str) -> float:
