@@ -1,6 +1,6 @@
 """The compiled part of every training: optimizer steps in one call, by one worker or several."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -145,7 +145,7 @@ class TrainStep:
             self._update(gradients)
         else:
             is_finite = are_finite(gradients)  # of the mean over all workers, who decide alike
-            tf.cond(is_finite, lambda: self._update(_copies(gradients)), lambda: None)
+            tf.cond(is_finite, lambda: self._update(gradients), lambda: None)
             self.loss_scale.update(is_finite)
         self._policy.after_update()
         return losses, quality
@@ -201,8 +201,3 @@ def _float_statistics(model: keras.Model) -> list[tf.Variable]:
     """What a step changes beside the trained variables, and every worker by its own batch: moving statistics."""
     variables = [variable.value for variable in model.non_trainable_variables]
     return [variable for variable in variables if variable.dtype.is_floating]
-
-
-def _copies(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """The same as tensors of the graph that is traced now: Keras' optimizers take no other ones."""
-    return [None if gradient is None else tf.identity(gradient) for gradient in gradients]
